@@ -1,0 +1,271 @@
+"""vLLM's engine under supervision: its event loop, its requests, and a new engine when one dies."""
+
+import asyncio
+import threading
+import time
+import uuid
+from concurrent.futures import Future
+from contextlib import aclosing
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import uvloop
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.exceptions import GracefulHTTPError, VLLMClientError
+from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
+from vllm.renderers.inputs.preprocess import parse_model_prompt
+from vllm.renderers.params import ChatParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from text_backend.config import ModelSetup, SetupError
+from text_backend.errors import Cancelled, InternalError, InvalidArgument, TextError, Unavailable
+from text_backend.request import Limits, TextRequest
+from text_backend.responses import ResponseBuilder, ResponseStream
+
+_CANCELLATION_POLL = 0.25  # seconds; Triton tells a backend of a cancelled request only when asked
+_HEALTH_POLL = 0.2  # seconds
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 1.0, 30.0  # seconds between attempts to start a new engine
+_STOP_TIMEOUT = 20.0  # seconds for the event loop to end what it runs
+_ENGINE_STOP_TIMEOUT = 5.0  # seconds for vLLM's processes to end
+_ENGINE_DIED = "the text engine's process died while it served this request; try again"
+
+
+class EngineState(Enum):
+    STARTING = "starting"
+    READY = "ready"
+    RESTARTING = "restarting after its process died"
+    STOPPED = "stopped"
+
+
+@dataclass
+class _Running:
+    task: asyncio.Task[None]
+    stream: ResponseStream
+
+
+class TextEngine:
+    """Serves `TextRequest`s with one `AsyncLLM` that lives in an event loop of its own.
+
+    `start`, `submit`, `check` and `stop` are called from Triton's threads; all else runs in the event loop.
+    The loop's thread is also the one that starts vLLM's processes, and lives as long as they may (see `lifeline`).
+    """
+
+    def __init__(self, setup: ModelSetup, logger: Any) -> None:
+        self._setup = setup
+        self._log = logger
+        self._state = EngineState.STARTING
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="text-engine", daemon=True)
+        self._running: dict[str, _Running] = {}
+        self._supervision: list[Future[None]] = []
+        self._lora_requests = {
+            name: LoRARequest(name, index, path) for index, (name, path) in enumerate(setup.lora_paths.items(), 1)
+        }
+
+    def start(self) -> None:
+        """Loads the model. Raises what vLLM raises if it cannot, `SetupError` if the arguments are wrong."""
+        self._args = self._engine_args()
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start_engine(), self._loop).result()
+        for watch in (self._watch_health(), self._watch_cancellation()):
+            self._supervision.append(asyncio.run_coroutine_threadsafe(watch, self._loop))
+
+    @property
+    def is_ready(self) -> bool:
+        return self._state is EngineState.READY and not self._llm.errored
+
+    def check(self) -> None:
+        """Raises `Unavailable` when requests cannot be taken now."""
+        if not self.is_ready:
+            state = EngineState.RESTARTING if self._state is EngineState.READY else self._state
+            raise Unavailable(f"the text engine is {state.value}; try again in some seconds")
+
+    def submit(self, request: TextRequest, stream: ResponseStream) -> None:
+        """Hands a request over; from now on only the event loop writes to `stream`.
+
+        Raises:
+            Unavailable: the engine cannot take it.
+        """
+        self.check()
+        self._loop.call_soon_threadsafe(self._begin, request, stream)
+
+    def stop(self) -> None:
+        """Ends every stream, the engine's processes and the event loop, in bounded time."""
+        self._state = EngineState.STOPPED
+        if self._thread.is_alive():
+            stopped = asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop)
+            try:
+                stopped.result(_STOP_TIMEOUT)
+            # A timeout means that the loop is busy starting an engine, which ends with this process.
+            except Exception as error:
+                self._log.log_warn(f"[text] the engine did not stop in order within {_STOP_TIMEOUT:.0f} s: {error!r}")
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(_STOP_TIMEOUT)
+
+    def _engine_args(self) -> AsyncEngineArgs:
+        try:
+            args = AsyncEngineArgs(**self._setup.engine_args)
+        except TypeError as error:
+            raise SetupError(f"model.json: {error}") from None
+        if self._setup.lora_paths and current_platform.is_cpu():
+            # vLLM 0.32's CPU kernels give a request without an adapter the one in the last slot: keep that one free.
+            args.max_loras = max(args.max_loras, len(self._setup.lora_paths) + 1)
+        return args
+
+    # --- in the event loop ---
+
+    def _move_to(self, state: EngineState) -> None:
+        if self._state is not EngineState.STOPPED:  # from which nothing leads back
+            self._state = state
+
+    async def _start_engine(self) -> None:
+        llm = AsyncLLM.from_engine_args(self._args)
+        try:
+            await llm.get_supported_tasks()
+        except BaseException:
+            llm.shutdown(timeout=_ENGINE_STOP_TIMEOUT)
+            raise
+        self._llm = llm
+        model = llm.model_config
+        images = model.multimodal_config.get_limit_per_prompt("image") if model.is_multimodal_model else 0
+        self.limits = Limits(model.get_vocab_size(), images, self._setup.lora_paths)
+        self._move_to(EngineState.READY)
+
+    def _begin(self, request: TextRequest, stream: ResponseStream) -> None:
+        request_id = uuid.uuid4().hex
+        task = self._loop.create_task(self._serve(request_id, request, stream))
+        self._running[request_id] = _Running(task, stream)
+        task.add_done_callback(lambda _: self._end(request_id))
+
+    def _end(self, request_id: str) -> None:
+        # A task that is cancelled before its first step never reaches its own handlers.
+        self._running.pop(request_id).stream.fail(self._why_cancelled())
+
+    async def _serve(self, request_id: str, request: TextRequest, stream: ResponseStream) -> None:
+        """Runs one request to its one final response, whatever happens on the way."""
+        try:
+            prompt = await self._render(request)
+            builder = ResponseBuilder(request)
+            lora = self._lora_requests.get(request.lora_name or "")
+            generation = self._llm.generate(prompt, request.sampling, request_id, lora_request=lora)
+            async with aclosing(generation) as outputs:
+                async for output in outputs:
+                    if any(completion.finish_reason == "error" for completion in output.outputs):
+                        raise InternalError("the engine failed while it generated this text")
+                    stream.send(builder.build(output), final=output.finished)
+            if not stream.finished:
+                raise InternalError("the engine ended the request without a last output")
+            return
+        except asyncio.CancelledError:
+            stream.fail(self._why_cancelled())
+        except TextError as error:
+            stream.fail(error)
+        except EngineDeadError:
+            stream.fail(Unavailable(_ENGINE_DIED))
+        except VLLMClientError as error:
+            stream.fail(_refusal(request, error))
+        except GracefulHTTPError as error:  # vLLM's own admission limits
+            stream.fail(Unavailable(str(error)))
+        except Exception as error:
+            cause = error.__cause__ or error
+            if self._llm.errored:
+                stream.fail(Unavailable(_ENGINE_DIED))
+            else:
+                self._log.log_error(f"[text] request {request_id} failed: {cause!r}")
+                stream.fail(InternalError(f"generation failed: {cause!r}"))
+        if not self._llm.errored:  # vLLM forgets some of the requests that fail on their way in
+            await self._llm.abort(request_id)
+
+    def _why_cancelled(self) -> TextError:
+        if self._state is EngineState.RESTARTING:
+            return Unavailable(_ENGINE_DIED)
+        if self._state is EngineState.STOPPED:
+            return Unavailable("the model is being unloaded; try again")
+        return Cancelled("the request was cancelled")
+
+    async def _render(self, request: TextRequest) -> Any:
+        """The prompt as vLLM wants it: the model's chat template applied, tokenized.
+
+        Raises:
+            InvalidArgument: the template refused the messages, or the prompt is beyond the model's context.
+        """
+        renderer = self._llm.renderer
+        try:
+            if request.messages is not None:
+                chat = ChatParams(chat_template_kwargs={"add_generation_prompt": True} | request.chat_template_kwargs)
+                _, (prompt,) = await renderer.render_chat_async([request.messages], chat)
+            else:
+                raw: dict[str, Any] = {"prompt": request.prompt}
+                if request.images:
+                    raw["multi_modal_data"] = {"image": request.images}
+                (prompt,) = await renderer.render_cmpl_async([parse_model_prompt(self._llm.model_config, raw)])
+        except (ValueError, TypeError, KeyError, NotImplementedError, VLLMClientError) as error:
+            name = "text_input" if request.messages is None else "messages"
+            raise InvalidArgument(f"{name}: {error}") from None
+        return prompt
+
+    async def _watch_cancellation(self) -> None:
+        """Asked here, in the writing thread, since a stream must not be asked after its final response."""
+        while True:
+            await asyncio.sleep(_CANCELLATION_POLL)
+            for request_id, running in list(self._running.items()):
+                try:
+                    if running.stream.is_cancelled():
+                        running.task.cancel()
+                except Exception as error:
+                    self._log.log_warn(f"[text] Triton does not tell if request {request_id} is cancelled: {error!r}")
+                await asyncio.sleep(0)
+
+    async def _watch_health(self) -> None:
+        while True:
+            await asyncio.sleep(_HEALTH_POLL)
+            if self._llm.errored:
+                await self._replace_engine()
+
+    async def _replace_engine(self) -> None:
+        self._move_to(EngineState.RESTARTING)
+        self._log.log_error("[text] the engine's process died; starting a new one")
+        await self._end_streams()
+        self._shut_down_engine()
+        backoff = _FIRST_BACKOFF
+        while self._state is EngineState.RESTARTING:
+            began = time.monotonic()
+            try:
+                await self._start_engine()
+                self._log.log_info(f"[text] new engine ready after {time.monotonic() - began:.1f} s")
+            except Exception as error:
+                self._log.log_error(f"[text] no new engine ({error!r}); next attempt in {backoff:.0f} s")
+                await asyncio.sleep(backoff)
+                backoff = min(2 * backoff, _LONGEST_BACKOFF)
+
+    def _shut_down_engine(self) -> None:
+        try:
+            self._llm.shutdown(timeout=_ENGINE_STOP_TIMEOUT)
+        except Exception as error:
+            self._log.log_warn(f"[text] the engine did not shut down in order: {error!r}")
+
+    async def _end_streams(self) -> None:
+        """Every stream ends now: by what the engine told it, else cancelled."""
+        tasks = [running.task for running in self._running.values()]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=0.5 if self._state is EngineState.RESTARTING else 0)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _shut_down(self) -> None:
+        for watch in self._supervision:
+            watch.cancel()
+        await self._end_streams()
+        self._shut_down_engine()
+
+
+def _refusal(request: TextRequest, error: VLLMClientError) -> InvalidArgument:
+    """vLLM's refusal of a request, with the name of what was wrong: vLLM names some, not grammars."""
+    if name := getattr(error, "parameter", None):
+        return InvalidArgument.of(name, getattr(error, "value", None), error.args[0])
+    structured = request.sampling.structured_outputs
+    return InvalidArgument(f"{'structured_outputs' if structured else 'sampling parameters'}: {error}")

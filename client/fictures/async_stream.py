@@ -1,0 +1,115 @@
+"""A stream of answers, read asynchronously; `stream` is its mirror."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import grpc
+from tritonclient.grpc import service_pb2
+
+from fictures.errors import DeadlineExceeded
+from fictures.responses import accept, closed, from_rpc, incomplete, is_final
+
+T = TypeVar("T")
+
+
+class AsyncStream(Generic[T]):
+    """An asynchronous iterator over the pieces of one answer, and an asynchronous context manager.
+
+    Leaving it early, in whatever way (`aclose`, end of the `async with` block, an exception, cancellation of
+    the task, or the last reference going away), cancels the request on the server. Waiting for the next
+    piece takes `timeout` seconds at most. One task at a time may read it.
+    """
+
+    def __init__(
+        self,
+        call: Any,
+        parse: Callable[[service_pb2.ModelInferResponse], T | None],
+        timeout: float,
+    ) -> None:
+        self._call = call
+        self._parse = parse
+        self._timeout = timeout
+        self._final = False
+        self._cancel = weakref.finalize(self, _cancel, call)
+        self._cancel.atexit = False
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        """Wait for the next piece.
+
+        Raises:
+            DeadlineExceeded: it did not come within the timeout.
+            FicturesError: the server or the connection failed.
+        """
+        try:
+            while self._cancel.alive:
+                response = await self._next_response()
+                if response is None:
+                    break
+                piece = self._parse(response)
+                if piece is not None:
+                    return piece
+        except BaseException:
+            await self.aclose()
+            raise
+        await self.aclose()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """End the stream, and cancel the request if its answer is not complete. May be called again."""
+        self._cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _next_response(self) -> service_pb2.ModelInferResponse | None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                with package_errors():
+                    message = await self._call.read()
+        except TimeoutError:
+            raise DeadlineExceeded(f"nothing came from the server for {self._timeout:g} s") from None
+        if message is grpc.aio.EOF:
+            if not self._final:
+                raise incomplete()
+            return None
+        response = accept(message)
+        self._final = is_final(response)
+        return response
+
+
+@contextlib.contextmanager
+def package_errors() -> Iterator[None]:
+    """Turn gRPC's exceptions into the package's.
+
+    gRPC ends the calls of a closed channel with `CancelledError`; it stays one only if the waiting task was
+    cancelled.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise closed() from None
+    except grpc.RpcError as error:
+        raise from_rpc(error) from error
+
+
+def _cancel(call: Any) -> None:
+    # With its event loop closed the call is already over.
+    with contextlib.suppress(RuntimeError):
+        call.cancel()

@@ -1,0 +1,246 @@
+"""The synchronous client. `async_client` is its mirror: the same methods, to be awaited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from fictures import server_state, text_request
+from fictures.call import Call
+from fictures.connection import Connection, Deadline, checked_timeout
+from fictures.errors import FicturesError
+from fictures.responses import accept, closed, complete, from_rpc
+from fictures.stream import Stream
+from fictures.types import ChatMessage, Health, ModelInfo, Sampling, TextChunk, TextResult
+
+T = TypeVar("T")
+
+
+class Client:
+    """A connection to a Fictures AI Server's Triton, over gRPC. Threads may share it.
+
+    Args:
+        url: host:port of Triton's gRPC endpoint.
+        model: the text model that requests go to unless they name one.
+        timeout: seconds for a whole call; for a stream, seconds to wait for each next piece.
+        ssl: encrypt the connection.
+        root_certificates: PEM file of the authorities to trust; None: those that gRPC ships.
+        private_key: PEM file of the client's key, for servers that ask for one.
+        certificate_chain: PEM file of the client's certificate, with `private_key`.
+        headers: gRPC metadata to send with every request.
+        api_key: sent with every request as `authorization: Bearer …`.
+
+    Every method raises `fictures.FicturesError`; its subclasses, drawn in `fictures.errors`, say what failed.
+    """
+
+    def __init__(
+        self,
+        url: str = "127.0.0.1:8001",
+        *,
+        model: str = "gemma",
+        timeout: float = 60.0,
+        ssl: bool = False,
+        root_certificates: str | Path | None = None,
+        private_key: str | Path | None = None,
+        certificate_chain: str | Path | None = None,
+        headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
+    ) -> None:
+        self.url = url
+        self.model = model
+        self.timeout = checked_timeout(timeout)
+        connection = Connection.create(
+            url,
+            ssl=ssl,
+            root_certificates=root_certificates,
+            private_key=private_key,
+            certificate_chain=certificate_chain,
+            headers=headers,
+            api_key=api_key,
+        )
+        self._metadata = connection.metadata
+        if connection.credentials is None:
+            self._channel = grpc.insecure_channel(url, options=connection.options)
+        else:
+            self._channel = grpc.secure_channel(url, connection.credentials, options=connection.options)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    def generate_text(
+        self,
+        prompt: str,
+        *,
+        model: str | None = None,
+        lora: str | None = None,
+        timeout: float | None = None,
+        **sampling: Unpack[Sampling],
+    ) -> TextResult:
+        """Continue `prompt` and return the whole text, without the prompt.
+
+        Args:
+            prompt: the text as the model sees it; no chat template is applied.
+            model: the text model, if not the client's.
+            lora: name of a LoRA adapter that the server knows.
+            timeout: seconds for the whole call, if not the client's.
+            sampling: `max_tokens`, `temperature`, `top_p`, `stop`, `seed` and whatever else vLLM knows.
+        """
+        name = model or self.model
+        parameters = text_request.sampling_parameters(sampling, lora)
+        request = text_request.generation_request(name, prompt, parameters, stream=False)
+        return text_request.parse_result(self._collect(request, timeout), name)
+
+    def stream_text(
+        self,
+        prompt: str,
+        *,
+        model: str | None = None,
+        lora: str | None = None,
+        timeout: float | None = None,
+        **sampling: Unpack[Sampling],
+    ) -> Stream[TextChunk]:
+        """Continue `prompt` and yield the text as it is generated. Arguments as in `generate_text`."""
+        parameters = text_request.sampling_parameters(sampling, lora)
+        request = text_request.generation_request(model or self.model, prompt, parameters, stream=True)
+        return self._stream(request, text_request.parse_chunk, timeout)
+
+    def chat(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        lora: str | None = None,
+        timeout: float | None = None,
+        **sampling: Unpack[Sampling],
+    ) -> TextResult:
+        """Answer a chat and return the whole answer.
+
+        Args:
+            messages: the chat so far; the server renders it with the model's chat template.
+            chat_template_kwargs: further variables for the chat template.
+            model: the text model, if not the client's.
+            lora: name of a LoRA adapter that the server knows.
+            timeout: seconds for the whole call, if not the client's.
+            sampling: as in `generate_text`.
+        """
+        name = model or self.model
+        parameters = text_request.sampling_parameters(sampling, lora)
+        request = text_request.chat_request(name, messages, chat_template_kwargs, parameters, stream=False)
+        return text_request.parse_result(self._collect(request, timeout), name)
+
+    def stream_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        lora: str | None = None,
+        timeout: float | None = None,
+        **sampling: Unpack[Sampling],
+    ) -> Stream[TextChunk]:
+        """Answer a chat and yield the answer as it is generated. Arguments as in `chat`."""
+        parameters = text_request.sampling_parameters(sampling, lora)
+        request = text_request.chat_request(
+            model or self.model, messages, chat_template_kwargs, parameters, stream=True
+        )
+        return self._stream(request, text_request.parse_chunk, timeout)
+
+    def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
+        """List the models of the server's repository, with the tensors of those that are ready."""
+        deadline = self._deadline(timeout)
+        return [
+            server_state.with_metadata(model, self._metadata_of(model, deadline)) if model.ready else model
+            for model in self._index(deadline)
+        ]
+
+    def health(self, *, timeout: float | None = None) -> Health:
+        """Ask whether the server and its models can answer now. Never raises for a server that is down.
+
+        The text model is not believed when it says that it is ready: its engine is asked.
+        """
+        try:
+            deadline = self._deadline(timeout)
+            live = self._unary(self._stub.ServerLive, service_pb2.ServerLiveRequest(), deadline)
+            ready = self._unary(self._stub.ServerReady, service_pb2.ServerReadyRequest(), deadline)
+            models = self._index(deadline)
+            served = next(filter(self._is_probed, models), None)
+            probed = served and self._probe(served, deadline)
+        except FicturesError as error:
+            return server_state.unhealthy(str(error))
+        return server_state.health_of(live=live.live, ready=ready.ready, models=models, probed=probed)
+
+    def close(self) -> None:
+        """Close the connection and cancel the requests that are still under way."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _deadline(self, timeout: float | None) -> Deadline:
+        return Deadline(self._seconds(timeout))
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self.timeout if timeout is None else checked_timeout(timeout)
+
+    def _index(self, deadline: Deadline) -> list[ModelInfo]:
+        answer = self._unary(self._stub.RepositoryIndex, service_pb2.RepositoryIndexRequest(), deadline)
+        return [server_state.model_from_index(entry) for entry in answer.models]
+
+    def _metadata_of(self, model: ModelInfo, deadline: Deadline) -> service_pb2.ModelMetadataResponse:
+        request = service_pb2.ModelMetadataRequest(name=model.name, version=model.version)
+        return self._unary(self._stub.ModelMetadata, request, deadline)
+
+    def _is_probed(self, model: ModelInfo) -> bool:
+        return model.ready and model.name == self.model
+
+    def _probe(self, model: ModelInfo, deadline: Deadline) -> ModelInfo:
+        try:
+            self._collect(text_request.probe_request(model.name), deadline.left())
+        except FicturesError as error:
+            return replace(model, ready=False, reason=str(error))
+        return model
+
+    def _unary(self, method: Callable[..., Any], request: Any, deadline: Deadline) -> Any:
+        try:
+            return method(request, timeout=deadline.left(), metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise from_rpc(error) from error
+        except ValueError:  # what gRPC raises for a closed channel
+            raise closed() from None
+
+    def _call(self, request: service_pb2.ModelInferRequest, timeout: float | None) -> Call:
+        try:
+            return Call(self._stub.ModelStreamInfer(iter([request]), timeout=timeout, metadata=self._metadata))
+        except ValueError:  # what gRPC raises for a closed channel
+            raise closed() from None
+
+    def _stream(
+        self,
+        request: service_pb2.ModelInferRequest,
+        parse: Callable[[service_pb2.ModelInferResponse], T | None],
+        timeout: float | None,
+    ) -> Stream[T]:
+        seconds = self._seconds(timeout)
+        return Stream(self._call(request, None), parse, seconds)
+
+    def _collect(
+        self, request: service_pb2.ModelInferRequest, timeout: float | None
+    ) -> Sequence[service_pb2.ModelInferResponse]:
+        """Send a request and wait for all its responses; decoupled models answer over a stream only."""
+        call = self._call(request, self._seconds(timeout))
+        try:
+            return complete([accept(message) for message in call])
+        except grpc.RpcError as error:
+            raise from_rpc(error) from error
+        finally:
+            call.end()

@@ -1,0 +1,86 @@
+"""What a person sees: live progress on a terminal, plain lines in a pipe or a log."""
+
+import time
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+
+from fictures.settings import Settings
+from launcher.preflight import Findings
+from launcher.repository import TEXT_MODEL
+from launcher.triton import LOOPBACK
+
+QUIET_INTERVAL = 15.0
+"""Seconds between progress lines where there is no terminal."""
+
+
+class Display:
+    """The launcher's voice. Messages go to standard error, the addresses to standard output."""
+
+    def __init__(self) -> None:
+        self._out = Console(soft_wrap=True, highlight=False)
+        self._err = Console(soft_wrap=True, highlight=False, stderr=True)
+        self._status: Status | None = None
+        self._phase = ""
+        self._phase_shown = 0.0
+
+    def say(self, line: str) -> None:
+        """Something happened."""
+        self._end_progress()
+        self._err.print(f"serve: {escape(line)}")
+
+    def fail(self, line: str) -> None:
+        """It cannot go on."""
+        self._end_progress()
+        self._err.print(f"[bold red]serve:[/] {escape(line)}")
+
+    def show_phase(self, phase: str, seconds: float) -> None:
+        """How far a start is; called several times a second."""
+        if self._err.is_terminal:
+            text = f"{phase} … {seconds:.0f} s"
+            if self._status is None:
+                self._status = self._err.status(text)
+                self._status.start()
+            self._status.update(text)
+        elif phase != self._phase or time.monotonic() - self._phase_shown > QUIET_INTERVAL:
+            self._phase, self._phase_shown = phase, time.monotonic()
+            self._err.print(f"serve: {phase} ({seconds:.0f} s)")
+
+    def show_findings(self, findings: Findings) -> None:
+        """What preflight found."""
+        for name, value in findings.lines():
+            self._out.print(f"[green]✓[/] {name:<11} {escape(value)}")
+        self._out.print("[green]✓[/] ports free; ./scripts/serve can start")
+
+    def show_addresses(self, settings: Settings) -> None:
+        """Where the server is, and lines to try."""
+        http = f"http://{LOOPBACK}:{settings.triton_http_port}"
+        model = f"{http}/v2/models/{TEXT_MODEL}"
+        body = '\'{"text_input": "Once upon a time", "max_tokens": 32}\''
+        stream = '\'{"text_input": "Once upon a time", "stream": true, "max_tokens": 32}\''
+        for line in (
+            f"[bold]Triton HTTP[/]   {http}",
+            f"[bold]Triton gRPC[/]   {LOOPBACK}:{settings.triton_grpc_port}",
+            f"[bold]metrics[/]       http://{LOOPBACK}:{settings.triton_metrics_port}/metrics",
+            "",
+            "Try:",
+            f"  curl -s {model}/generate -d {body}",
+            f"  curl -sN {model}/generate_stream -d {stream}",
+            f"  {self._fictures(settings)}",
+        ):
+            self._out.print(line)
+        if settings.model_loading == "lazy":
+            load = f"curl -X POST {http}/v2/repository/models/{TEXT_MODEL}/load"
+            self.say(f"MODEL_LOADING=lazy: load the text model with {load}")
+
+    @staticmethod
+    def _fictures(settings: Settings) -> str:
+        port = settings.triton_grpc_port
+        variable = f"TRITON_GRPC_PORT={port} " if port != 8001 else ""
+        return f'{variable}.venv/bin/fictures text "Once upon a time"'
+
+    def _end_progress(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None

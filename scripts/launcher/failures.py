@@ -1,0 +1,101 @@
+"""Translates what Triton, vLLM, PyTorch and the Hugging Face hub write when a start fails into one line."""
+
+import re
+import signal
+from typing import NamedTuple
+
+
+class Failure(NamedTuple):
+    """A pattern of the log, and the line for people; `{model}` and the pattern's named groups are filled in."""
+
+    pattern: str
+    message: str
+
+
+FAILURES = (
+    Failure(
+        r"GatedRepoError|gated repo|Access to model \S+ is restricted|awaiting a review from the repo authors",
+        "{model} is a gated model: accept its terms on its page of the Hugging Face hub (huggingface.co/{model}), "
+        "then set HF_TOKEN to a token of that account",
+    ),
+    Failure(
+        r"RepositoryNotFoundError|is not a valid model identifier|Repository Not Found"
+        r"|Invalid repository ID or local directory specified",
+        "TEXT_MODEL_NAME={model}: no such model on the Hugging Face hub, or a private one: check the name, and set "
+        "HF_TOKEN if it is private",
+    ),
+    Failure(
+        r"LocalEntryNotFoundError|OfflineModeIsEnabled|couldn't connect to '?\"?https?://\S+|Cannot reach https?://"
+        r"|NameResolutionError|Temporary failure in name resolution",
+        "{model} is not on this machine and the Hugging Face hub cannot be reached: check the network and "
+        "HF_HUB_OFFLINE, or set TEXT_MODEL_NAME to a folder",
+    ),
+    Failure(
+        r"Cannot find any model weights|does not appear to have a file named (?P<file>\S+)",
+        "TEXT_MODEL_NAME={model}: the model is incomplete (weights or configuration files are missing)",
+    ),
+    Failure(
+        r"Model architectures? (?P<architecture>\[.*?\]) (?:are|is) not supported",
+        "TEXT_MODEL_NAME={model}: this vLLM does not support the architecture {architecture}",
+    ),
+    Failure(
+        r"User-specified max_model_len \((?P<asked>\d+)\) is greater than the derived max_model_len"
+        r" \([^)]*?(?P<most>\d+)",
+        "TEXT_MAX_MODEL_LEN={asked} is more than {model} was made for: set it to {most} or less",
+    ),
+    Failure(
+        r"Free memory on device.*is less than desired GPU memory utilization",
+        "the GPU has less free memory than TEXT_GPU_MEMORY_UTILIZATION asks for: lower it, or stop its other users",
+    ),
+    Failure(
+        r"No available memory for the cache blocks|larger than the (?:available|maximum).{0,40}KV cache"
+        r"|KV cache is needed, which is larger",
+        "not enough memory for the key-value cache: lower TEXT_MAX_MODEL_LEN, or raise VLLM_CPU_KVCACHE_SPACE (CPU) or "
+        "TEXT_GPU_MEMORY_UTILIZATION (GPU)",
+    ),
+    Failure(
+        r"CUDA out of memory|torch\.OutOfMemoryError|HIP out of memory",
+        "out of GPU memory while loading {model}: use a smaller model, a lower TEXT_MAX_MODEL_LEN, or more GPUs "
+        "(VLLM_TENSOR_PARALLEL_SIZE)",
+    ),
+    Failure(
+        r"DefaultCPUAllocator: (?:can't|not enough)|Cannot allocate memory|\bMemoryError\b|std::bad_alloc",
+        "out of memory while loading {model}: use a smaller model, or lower VLLM_CPU_KVCACHE_SPACE",
+    ),
+    Failure(
+        r"No space left on device",
+        "no space left on the disk or in /dev/shm: free some (a container needs --shm-size=1g or more)",
+    ),
+    Failure(
+        r"Socket '(?P<address>[^']+)' already in use|Address already in use",
+        "a port was taken while the server started: run this again, or set other ports",
+    ),
+    Failure(
+        r"unpack_from requires a buffer of at least|_ARRAY_API not found|compiled using NumPy 1\.x",
+        "NumPy 2 is in .venv, the embedded Triton needs NumPy 1.26: delete .venv and run this again",
+    ),
+    Failure(
+        r"libpython\S+: cannot open shared object file|undefined symbol: _?Py\w+",
+        "Triton's Python backend did not find the shared library of this Python: set PYTHON to one that has it, "
+        "delete .venv and run this again",
+    ),
+)
+
+_QUOTES = ' "'
+_MODEL_FAILURE = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.+)")
+_ERROR = re.compile(r'^E\d{4} .*?\] (?P<reason>(?!"CudaDriverHelper).+)', re.MULTILINE)
+
+
+def explain(log: str, model: str, returncode: int | None = None) -> str:
+    """One line that says why the start failed and what to do, out of the captured log."""
+    for failure in FAILURES:
+        if found := re.search(failure.pattern, log):
+            values = {name: value or "" for name, value in found.groupdict().items()}
+            return failure.message.format_map({"model": model} | values)
+    if returncode == -signal.SIGKILL:
+        return "tritonserver was killed, most likely because the machine ran out of memory: use a smaller model"
+    if found := _MODEL_FAILURE.search(log):
+        return f"{found['model']} did not start: {found['reason'].strip(_QUOTES)}"
+    if errors := _ERROR.findall(log):
+        return f"the server did not start: {errors[-1].strip(_QUOTES)}"
+    return "tritonserver ended without saying why" + (f" (exit code {returncode})" if returncode else "")

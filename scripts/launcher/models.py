@@ -1,0 +1,103 @@
+"""Finds the text model that the settings name, and makes the tiny one when they name none."""
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from fictures.settings import Settings
+from launcher import processes
+from launcher.errors import LaunchError
+from launcher.layout import ROOT, RUN, shown
+
+TINY_GEMMA = RUN / "models" / "tiny-gemma"
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+FOLDER_STARTS = ("/", "./", "../", "~")
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """What vLLM is to load: a folder or a name on the Hugging Face hub."""
+
+    name: str
+    dtype: str
+    is_local: bool
+
+
+def find_text_model(settings: Settings) -> TextModel:
+    """The text model of the settings. The tiny model need not be there yet.
+
+    Raises:
+        LaunchError: The settings name a folder that is none, or something that is neither folder nor name.
+    """
+    name = settings.text_model_name
+    if name is None:
+        # Random weights in half precision have near-ties in their logits; float32 keeps greedy answers stable.
+        dtype = "float32" if settings.text_dtype == "auto" else settings.text_dtype
+        return TextModel(str(TINY_GEMMA), dtype, is_local=True)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise LaunchError(f"TEXT_MODEL_NAME={name}: the folder holds no model (it has no config.json)")
+        return TextModel(str(folder.resolve()), settings.text_dtype, is_local=True)
+    if name.startswith(FOLDER_STARTS):
+        raise LaunchError(f"TEXT_MODEL_NAME={name}: no such folder: give a folder or a Hugging Face name")
+    if not HUB_NAME.fullmatch(name):
+        raise LaunchError(f"TEXT_MODEL_NAME={name}: neither a folder nor a Hugging Face name (owner/model)")
+    _require_cached_when_offline(name, settings.text_revision)
+    return TextModel(name, settings.text_dtype, is_local=False)
+
+
+def find_lora_modules(settings: Settings) -> dict[str, str]:
+    """The LoRA adapters of the settings, name to absolute folder or name on the hub.
+
+    Raises:
+        LaunchError: One is a folder without an adapter, or neither folder nor name.
+    """
+    found = {}
+    for name, place in settings.text_lora_modules.items():
+        problem = f"TEXT_LORA_MODULES: {name}={place}"
+        folder = Path(place).expanduser()
+        if folder.is_dir() or place.startswith(FOLDER_STARTS):
+            if not (folder / "adapter_config.json").is_file():
+                raise LaunchError(f"{problem}: no adapter there (no adapter_config.json): give an adapter's folder")
+            place = str(folder.resolve())
+        elif not HUB_NAME.fullmatch(place):
+            raise LaunchError(f"{problem}: neither a folder nor a Hugging Face name (owner/adapter)")
+        found[name] = place
+    return found
+
+
+def _require_cached_when_offline(name: str, revision: str | None) -> None:
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE"):
+        return
+    from huggingface_hub import try_to_load_from_cache  # half a second, and rarely needed
+
+    if not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+        raise LaunchError(
+            f"TEXT_MODEL_NAME={name}: not in the local Hugging Face cache, and HF_HUB_OFFLINE is set: "
+            "unset it, or download the model first"
+        )
+
+
+def make_tiny_gemma(stop: Event) -> bool:
+    """Make the tiny model unless it is there, whole or not at all; False if `stop` was set meanwhile.
+
+    Raises:
+        LaunchError: It could not be made.
+    """
+    if (TINY_GEMMA / "config.json").is_file():
+        return True
+    TINY_GEMMA.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(ROOT / "scripts" / "make_tiny_gemma.py"), "--output", str(TINY_GEMMA)]
+    log = TINY_GEMMA.parent / "make_tiny_gemma.log"
+    process = processes.start(command, os.environ, log, ROOT)
+    while process.poll() is None:
+        if stop.wait(0.1):
+            processes.stop(process, grace=1)
+            return False
+    if process.returncode and not (TINY_GEMMA / "config.json").is_file():  # another copy may have been faster
+        raise LaunchError(f"the tiny model could not be made: see {shown(log)}")
+    return True

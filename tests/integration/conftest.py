@@ -1,0 +1,211 @@
+"""Real servers for the integration tests: `./scripts/serve` on free loopback ports, stopped by its own pid."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+START_TIMEOUT = 240  # seconds; a first start also makes the tiny model
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for listener in sockets:
+        listener.bind(("127.0.0.1", 0))
+    ports = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
+    return ports
+
+
+@dataclass
+class Server:
+    """A running `./scripts/serve`."""
+
+    process: subprocess.Popen[str]
+    ports: dict[str, int]
+    log: Path
+    env: dict[str, str] = field(repr=False)
+
+    @property
+    def http_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['http']}"
+
+    @property
+    def grpc_url(self) -> str:
+        return f"127.0.0.1:{self.ports['grpc']}"
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['metrics']}/metrics"
+
+    @property
+    def folder(self) -> Path:
+        return ROOT / ".run" / f"instance-{self.ports['http']}"
+
+    @property
+    def repository(self) -> Path:
+        return self.folder / "model_repository"
+
+    @property
+    def model_dir(self) -> Path:
+        return Path(json.loads((self.repository / "gemma/1/model.json").read_text())["model"])
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return json.loads((self.folder / "state.json").read_text())
+
+    def is_serving(self) -> bool:
+        """The documented question: can `gemma` take requests now?"""
+        try:
+            answer = httpx.post(
+                f"{self.http_url}/v2/models/gemma/generate", json={"text_input": "", "health_check": True}, timeout=5
+            )
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == 200
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's series that have these labels."""
+        total = 0.0
+        for line in httpx.get(self.metrics_url, timeout=10).text.splitlines():
+            if line.startswith(name + "{") and all(f'{key}="{value}"' in line for key, value in labels.items()):
+                total += float(line.rpartition(" ")[2])
+        return total
+
+
+def wait_for(condition: Callable[[], bool], timeout: float, what: str) -> float:
+    """Seconds until `condition` held; fails the test after `timeout`."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > timeout:
+            pytest.fail(f"after {timeout:g} s still not: {what}")
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+def mapped_segments(processes: list[psutil.Process]) -> set[str]:
+    """The shared memory that these processes use, Triton's as well as vLLM's."""
+    maps = (Path(f"/proc/{process.pid}/maps").read_text() for process in processes)
+    return {line.split("/dev/shm/")[1].split()[0] for text in maps for line in text.splitlines() if "/dev/shm/" in line}
+
+
+@contextmanager
+def running_server(tmp_path: Path, **settings: str) -> Iterator[Server]:
+    """`./scripts/serve` with `settings`, from ready to stopped."""
+    http, grpc, metrics, api = free_ports(4)
+    env = os.environ | {
+        "TRITON_HTTP_PORT": str(http),
+        "TRITON_GRPC_PORT": str(grpc),
+        "TRITON_METRICS_PORT": str(metrics),
+        "API_PORT": str(api),
+        **settings,
+    }
+    log = tmp_path / f"serve-{http}.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [ROOT / "scripts/serve"],
+            env=env,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            text=True,
+        )
+    names = {
+        "http": "TRITON_HTTP_PORT",
+        "grpc": "TRITON_GRPC_PORT",
+        "metrics": "TRITON_METRICS_PORT",
+        "api": "API_PORT",
+    }
+    server = Server(process, {name: int(env[variable]) for name, variable in names.items()}, log, env)
+    try:
+        wait_for(lambda: process.poll() is not None or server.is_serving(), START_TIMEOUT, f"serving ({log})")
+        assert process.poll() is None, log.read_text()
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            pytest.fail(f"./scripts/serve did not stop within 60 s of SIGTERM; see {log}")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server that most tests share, with the embedded defaults."""
+    with running_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@contextmanager
+def loaded_model(
+    server: Server, name: str, engine_args: dict[str, Any], lora_paths: dict[str, str] | None = None, instances: int = 1
+) -> Iterator[None]:
+    """One more text model beside `gemma`, loaded through Triton's repository API and unloaded at the end."""
+    version = server.repository / name / "1"
+    version.mkdir(parents=True)
+    config = (server.repository / "gemma/config.pbtxt").read_text()
+    (version.parent / "config.pbtxt").write_text(config.replace("count: 1", f"count: {instances}"))
+    gemma = json.loads((server.repository / "gemma/1/model.json").read_text())
+    (version / "model.json").write_text(json.dumps(gemma | engine_args))
+    if lora_paths is not None:
+        (version / "multi_lora.json").write_text(json.dumps(lora_paths))
+    control = f"{server.http_url}/v2/repository/models/{name}"
+    httpx.post(f"{control}/load", timeout=START_TIMEOUT).raise_for_status()
+    try:
+        yield
+    finally:
+        httpx.post(f"{control}/unload", timeout=60).raise_for_status()
+        wait_for(lambda: not is_loaded(server, name), 60, f"{name} unloaded")
+
+
+def is_loaded(server: Server, model: str) -> bool:
+    """Whether a model is loaded, or still on its way out."""
+    index = httpx.post(f"{server.http_url}/v2/repository/index", timeout=10).json()
+    states = [entry.get("state") for entry in index if entry["name"] == model]
+    return states != ["UNAVAILABLE"]
+
+
+def make_tiny_model(folder: Path, *options: str) -> Path:
+    """A tiny model of `scripts/make_tiny_gemma.py`, made once in `folder`."""
+    if not folder.exists():
+        python = ROOT / ".venv/bin/python"
+        command = [python, ROOT / "scripts/make_tiny_gemma.py", "--output", folder, *options]
+        subprocess.run(command, check=True, timeout=120, capture_output=True, text=True)
+    return folder
+
+
+@dataclass(frozen=True)
+class Architectures:
+    """Models of all architectures side by side in one server."""
+
+    http_url: str
+    grpc_url: str
+    model_dirs: dict[str, Path]
+
+
+@pytest.fixture(scope="session")
+def architectures(server: Server) -> Iterator[Architectures]:
+    models = ROOT / ".run/models"
+    gemma2 = make_tiny_model(models / "tiny-gemma2", "--architecture", "gemma2")
+    gemma3 = make_tiny_model(models / "tiny-gemma3", "--architecture", "gemma3")
+    with (
+        loaded_model(server, "gemma2", {"model": str(gemma2)}),
+        loaded_model(server, "gemma3", {"model": str(gemma3)}),
+    ):
+        model_dirs = {"gemma": server.model_dir, "gemma2": gemma2, "gemma3": gemma3}
+        yield Architectures(server.http_url, server.grpc_url, model_dirs)

@@ -1,0 +1,106 @@
+"""Whatever dies, every stream ends, the service comes back by itself and nothing is left behind."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+
+import httpx
+import psutil
+import pytest
+
+from conftest import Server, mapped_segments, running_server, wait_for
+from fictures import AsyncClient, FicturesError, Unavailable
+
+STREAMS = 16
+BACK_WITHIN = 60  # seconds
+LONG = {"max_tokens": 3000, "ignore_eos": True, "temperature": 0.0}
+
+
+SEGMENTS: set[str] = set()
+"""The shared memory of every engine that a test killed."""
+
+
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_server(tmp_path_factory.mktemp("faults")) as running:
+        yield running
+    assert SEGMENTS, "engines use shared memory"
+    assert not SEGMENTS & set(os.listdir("/dev/shm")), "none is left after the stop"
+
+
+def tritonserver(server: Server) -> psutil.Process:
+    """The server's tritonserver, found from the launcher that the test started."""
+    launcher = psutil.Process(server.process.pid)
+    (found,) = [child for child in launcher.children() if child.name() == "tritonserver"]
+    return found
+
+
+def stub(server: Server) -> psutil.Process:
+    (found,) = [child for child in tritonserver(server).children() if child.name().startswith("triton_python")]
+    return found
+
+
+def engine_core(server: Server) -> psutil.Process:
+    (found,) = [child for child in stub(server).children() if "EngineCor" in child.name()]
+    return found
+
+
+def worker(server: Server) -> psutil.Process:
+    (found,) = [child for child in engine_core(server).children() if "Worker" in child.name()]
+    return found
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+async def streams_while(server: Server, disturb: psutil.Process) -> list[FicturesError | None]:
+    """How each of the streams ended when `disturb` is killed after all of them have had text."""
+    started = asyncio.Semaphore(0)
+
+    async def read(client: AsyncClient) -> FicturesError | None:
+        first = True
+        try:
+            async with client.stream_text("Once upon a time", **LONG) as chunks:
+                async for _ in chunks:
+                    if first:
+                        started.release()
+                        first = False
+        except FicturesError as error:
+            return error
+        return None
+
+    async with AsyncClient(server.grpc_url, timeout=30) as client, asyncio.timeout(60):
+        tasks = [asyncio.create_task(read(client)) for _ in range(STREAMS)]
+        for _ in range(STREAMS):
+            await started.acquire()
+        disturb.send_signal(signal.SIGKILL)
+        return await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("victim", [engine_core, worker, stub, tritonserver])
+def test_kill_ends_every_stream_and_the_service_comes_back(own_server: Server, victim) -> None:
+    wait_for(own_server.is_serving, BACK_WITHIN, "serving before the test")
+    old_engine = [engine_core(own_server), worker(own_server)]
+    SEGMENTS.update(mapped_segments([stub(own_server), *old_engine]))
+    process = victim(own_server)
+
+    endings = asyncio.run(streams_while(own_server, process))
+
+    # A killed engine is reported by the backend; with the stub or the server the connection goes.
+    expected = Unavailable if victim in (engine_core, worker) else FicturesError
+    assert all(isinstance(ending, expected) for ending in endings), endings
+    wait_for(own_server.is_serving, BACK_WITHIN, f"serving after {victim.__name__} was killed")
+    assert {engine_core(own_server), worker(own_server)}.isdisjoint(old_engine), "the engine is a new one"
+    wait_for(lambda: not any(map(is_alive, old_engine)), 5, "the old engine's processes are gone")
+
+
+def test_engine_death_is_told_to_whoever_asks_for_health(own_server: Server) -> None:
+    wait_for(own_server.is_serving, BACK_WITHIN, "serving before the test")
+    engine_core(own_server).send_signal(signal.SIGKILL)
+    wait_for(lambda: not own_server.is_serving(), 2, "not ready any more")
+    refused = httpx.post(f"{own_server.http_url}/v2/models/gemma/generate", json={"text_input": "a"}, timeout=5)
+    assert refused.status_code != 200
+    assert "restarting" in refused.json()["error"]
+    wait_for(own_server.is_serving, BACK_WITHIN, "serving again")

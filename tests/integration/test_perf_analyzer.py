@@ -1,0 +1,31 @@
+"""NVIDIA's perf_analyzer drives `gemma` over gRPC streaming, and its report can be read."""
+
+import csv
+import json
+import subprocess
+from pathlib import Path
+
+from conftest import ROOT, Server
+
+
+def test_perf_analyzer_streams_from_gemma(server: Server, tmp_path: Path) -> None:
+    request = {
+        "text_input": ["Once upon a time"],
+        "stream": [True],
+        "sampling_parameters": ['{"max_tokens": 16, "temperature": 0, "ignore_eos": true}'],
+    }
+    data, report, profile = tmp_path / "input.json", tmp_path / "report.csv", tmp_path / "profile.json"
+    data.write_text(json.dumps({"data": [request]}))
+    command = [ROOT / "scripts/perf_analyzer", "-m", "gemma", "-i", "grpc", "-u", server.grpc_url, "--async"]
+    command += ["--streaming", "--input-data", data, "--concurrency-range", "4", "--request-count", "40"]
+    command += ["-f", report, "--profile-export-file", profile]
+
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    (row,) = csv.DictReader(report.open())
+    assert float(row["Inferences/Second"]) > 0
+    assert float(row["Response Throughput"]) > 10 * float(row["Inferences/Second"])
+    (experiment,) = json.loads(profile.read_text())["experiments"]
+    responses = [len(request["response_timestamps"]) for request in experiment["requests"]]
+    assert set(responses) == {16}, "one response for each token"

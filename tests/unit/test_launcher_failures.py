@@ -1,0 +1,68 @@
+"""What vLLM, PyTorch, the Hugging Face hub and Triton write becomes one line that says what to do."""
+
+import signal
+
+import pytest
+
+from launcher.failures import explain
+
+LOGS = {
+    "gated": (
+        "OSError: You are trying to access a gated repo.\nMake sure to have access to it at https://hub/google/gemma-2b-it",
+        ["google/gemma-2b-it", "accept its terms", "HF_TOKEN"],
+    ),
+    "unknown name": (
+        "OSError: google/gemma-2b-it is not a local folder and is not a valid model identifier listed on",
+        ["TEXT_MODEL_NAME=google/gemma-2b-it", "no such model"],
+    ),
+    "offline": (
+        "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder",
+        ["cannot be reached", "HF_HUB_OFFLINE"],
+    ),
+    "too long": (
+        "Value error, User-specified max_model_len (8192) is greater than the derived max_model_len"
+        " (max_position_embeddings=4096 or model_max_length=None in model's config.json)",
+        ["TEXT_MAX_MODEL_LEN=8192", "4096 or less"],
+    ),
+    "no architecture": (
+        "Value error, Model architectures ['OtherForCausalLM'] are not supported for now.",
+        ["['OtherForCausalLM']", "does not support"],
+    ),
+    "GPU memory": ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", ["out of GPU memory"]),
+    "memory": (
+        "RuntimeError: [enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory",
+        ["out of memory", "VLLM_CPU_KVCACHE_SPACE"],
+    ),
+    "key-value cache": (
+        "ValueError: To serve at least one request with the models's max seq len (4096), 4.00 GiB KV cache is needed,"
+        " which is larger than the available KV cache memory (1.00 GiB).",
+        ["key-value cache", "TEXT_MAX_MODEL_LEN"],
+    ),
+    "shared memory": ("boost::interprocess: No space left on device", ["/dev/shm"]),
+    "libpython": (
+        "error while loading shared libraries: libpython3.11.so.1.0: cannot open shared object file",
+        ["shared library", "PYTHON"],
+    ),
+    "NumPy 2": ("struct.error: unpack_from requires a buffer of at least 84215049 bytes", ["NumPy 1.26"]),
+}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_a_known_failure_is_explained(name: str) -> None:
+    log, words = LOGS[name]
+    line = explain(f"I0101 server.cc:1] starting\n{log}\nE0101 more noise", "google/gemma-2b-it")
+    assert "\n" not in line
+    assert [word for word in words if word not in line] == []
+
+
+def test_an_unknown_failure_is_quoted() -> None:
+    log = "E0101 12:00:00 1 model_lifecycle.cc:642] \"failed to load 'gemma' version 1: Internal: KeyError: 'x'\"\n"
+    assert explain(log, "m") == "gemma did not start: Internal: KeyError: 'x'"
+
+
+def test_a_server_that_the_kernel_killed_points_at_memory() -> None:
+    assert "out of memory" in explain("", "m", -signal.SIGKILL)
+
+
+def test_silence_is_named() -> None:
+    assert explain("", "m", 1) == "tritonserver ended without saying why (exit code 1)"

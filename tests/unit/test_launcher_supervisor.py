@@ -1,0 +1,122 @@
+"""The supervisor starts a server again when it must, and only then; against a server that is made up."""
+
+from collections.abc import Callable
+from threading import Event
+
+import pytest
+
+from launcher import processes, supervisor
+from launcher.processes import Identity
+from launcher.supervisor import Supervisor, back_off
+
+OLD = {Identity(1, 1): "gemma", Identity(2, 1): "gemma"}
+NEW = {Identity(3, 2): "gemma", Identity(4, 2): "gemma"}
+
+
+class MadeUpServer:
+    """A server whose processes are all stubs of models with two instances each; it is also its own probe."""
+
+    pids: set[int] = set()
+    state = "READY"
+
+    def __init__(self) -> None:
+        self.processes = dict(OLD)
+        self.ended = False
+        self.starts = 0
+        self.probe = self
+
+    def observe(self) -> set[Identity]:
+        return set(self.processes)
+
+    def stubs(self, among: set[Identity]) -> dict[Identity, str]:
+        return {process: self.processes[process] for process in among}
+
+    def model_state(self, model: str) -> str:
+        return self.state
+
+    def instance_count(self, model: str) -> int:
+        return 2
+
+    def start(self, status: str) -> None:
+        self.starts += 1
+
+    def wait_until_serving(self, stopping: Callable[[], bool], show: object) -> bool:
+        return True
+
+    def kill(self) -> None: ...
+
+    def set_status(self, status: str) -> None: ...
+
+
+class Pauses(Event):
+    """A stop event that lets no time pass and notes the pauses; set after so many of them."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.taken: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout != supervisor.POLL_INTERVAL:
+            self.taken.append(timeout or 0)
+        return len(self.taken) >= self.most
+
+
+@pytest.fixture(autouse=True)
+def _leave_the_tests_own_processes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "reap_orphans", lambda keep: None)
+
+
+@pytest.fixture
+def server() -> MadeUpServer:
+    return MadeUpServer()
+
+
+def started(server: MadeUpServer, stop: Event) -> Supervisor:
+    watching = Supervisor(server, stop, lambda line: None, lambda phase, seconds: None)  # type: ignore[arg-type]
+    assert watching.start()
+    return watching
+
+
+def test_a_dead_stub_is_noticed_though_its_sibling_lives(server: MadeUpServer) -> None:
+    watching = started(server, Event())
+    del server.processes[Identity(2, 1)]
+    assert watching._find_problem() == "the process of the model gemma died (pid 2)"
+
+
+def test_a_reload_is_left_alone(server: MadeUpServer) -> None:
+    watching = started(server, Event())
+    server.processes = OLD | NEW
+    assert watching._find_problem() is None
+    server.processes = dict(NEW)
+    assert watching._find_problem() is None
+
+
+def test_an_unload_is_left_alone(server: MadeUpServer) -> None:
+    watching = started(server, Event())
+    server.state = "UNLOADING"
+    server.processes = {}
+    assert watching._find_problem() is None
+
+
+def test_the_back_off_doubles_up_to_half_a_minute() -> None:
+    assert [back_off(failures) for failures in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
+    assert back_off(5000) == 30
+
+
+def test_a_server_that_dies_whenever_it_is_up_is_started_with_growing_pauses(server: MadeUpServer) -> None:
+    stop = Pauses(most=8)
+    watching = started(server, stop)
+    server.ended = True
+    watching.keep_serving()
+    assert stop.taken == [1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_after_a_minute_of_serving_the_pauses_begin_anew(server: MadeUpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "STABLE_AFTER", -1)
+    stop = Pauses(most=1)
+    watching = started(server, stop)
+    server.ended = True
+    server.start = lambda status: stop.taken.append(0)  # type: ignore[method-assign]
+    watching.keep_serving()
+    assert stop.taken == [0]
