@@ -13,6 +13,8 @@ import triton_python_backend_utils as pb_utils
 
 from text_backend import contract
 
+_EXIT_TIMEOUT = 10  # seconds
+
 
 class TritonPythonModel:
     @staticmethod
@@ -64,3 +66,6 @@ class TritonPythonModel:
         if self._metrics is not None:
             self._metrics.stop()
         self._engine.stop()
+        from text_backend import lifeline
+
+        lifeline.end_within(_EXIT_TIMEOUT)

@@ -106,8 +106,7 @@ class Settings(BaseSettings):
     hf_token: SecretStr | None = Field(None, description="Hugging Face access token, for models that ask for one.")
     model_loading: Literal["eager", "lazy"] = Field(
         "eager",
-        description="eager: load models at start; lazy: Triton starts without the model; load it with "
-        "POST /v2/repository/models/gemma/load.",
+        description="eager: load models at start; lazy: the server is up at once, a model loads at its first request.",
     )
     start_timeout: float = Field(600, gt=0, description="Longest wait for the server to become ready, in seconds.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(

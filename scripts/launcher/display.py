@@ -71,8 +71,7 @@ class Display:
         ):
             self._out.print(line)
         if settings.model_loading == "lazy":
-            load = f"curl -X POST {http}/v2/repository/models/{TEXT_MODEL}/load"
-            self.say(f"MODEL_LOADING=lazy: load the text model with {load}")
+            self.say("MODEL_LOADING=lazy: the first request loads the text model, and waits for it")
 
     @staticmethod
     def _fictures(settings: Settings) -> str:

@@ -12,6 +12,7 @@ from launcher import processes
 from launcher.errors import LaunchError
 from launcher.layout import ROOT, RUN, shown
 
+TINY_KV_CACHE = 256 << 20  # bytes, some 170,000 tokens of the tiny model: touching a whole GiB takes seconds
 TINY_GEMMA = RUN / "models" / "tiny-gemma"
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 FOLDER_STARTS = ("/", "./", "../", "~")
@@ -24,6 +25,8 @@ class TextModel:
     name: str
     dtype: str
     is_local: bool
+    kv_cache_bytes: int | None = None
+    """The size of the key-value cache; None: what the settings say."""
 
 
 def find_text_model(settings: Settings) -> TextModel:
@@ -36,7 +39,8 @@ def find_text_model(settings: Settings) -> TextModel:
     if name is None:
         # Random weights in half precision have near-ties in their logits; float32 keeps greedy answers stable.
         dtype = "float32" if settings.text_dtype == "auto" else settings.text_dtype
-        return TextModel(str(TINY_GEMMA), dtype, is_local=True)
+        kv_cache = None if "vllm_cpu_kvcache_space" in settings.model_fields_set else TINY_KV_CACHE
+        return TextModel(str(TINY_GEMMA), dtype, is_local=True, kv_cache_bytes=kv_cache)
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():

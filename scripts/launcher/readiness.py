@@ -25,7 +25,9 @@ class Probe:
 
     def __init__(self, base_url: str) -> None:
         # No proxies: the server is on this machine, whatever the environment says about the network.
-        self._http = httpx.Client(base_url=base_url, timeout=2, trust_env=False)
+        # No connection is kept: a stopping Triton waits for those that are open.
+        alone = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(base_url=base_url, timeout=2, trust_env=False, limits=alone)
 
     def server_ready(self) -> bool:
         return self._succeeds("/v2/health/ready")
@@ -58,11 +60,9 @@ class Probe:
         except (httpx.HTTPError, ValueError, KeyError):
             return 1
 
-    def serves(self, *, with_model: bool) -> bool:
-        """Whether clients can start: the server is ready and, `with_model`, the text engine takes requests."""
-        if not self.server_ready():
-            return False
-        return not with_model or (self.model_ready() and self.engine_ready())
+    def serves(self) -> bool:
+        """Whether clients can start: the server is ready and the text engine takes requests."""
+        return self.server_ready() and self.model_ready() and self.engine_ready()
 
     def _succeeds(self, path: str) -> bool:
         try:

@@ -29,6 +29,9 @@ def lay_out(
     committed = version / "model.json"
     engine = json.loads(committed.read_text()) if committed.is_file() else {}
     _write(committed, engine | engine_arguments(settings, text_model) | ({} if compiled else {"enforce_eager": True}))
+    if settings.model_loading == "lazy":
+        with (target / TEXT_MODEL / "config.pbtxt").open("a") as config:
+            config.write('parameters: {\n  key: "MODEL_LOADING"\n  value: { string_value: "lazy" }\n}\n')
     if lora_modules:
         _write(version / "multi_lora.json", lora_modules)
 
@@ -43,6 +46,8 @@ def engine_arguments(settings: Settings, text_model: TextModel) -> dict[str, Any
         "max_num_seqs": settings.vllm_max_num_seqs,
         "tensor_parallel_size": settings.vllm_tensor_parallel_size,
     }
+    if text_model.kv_cache_bytes is not None:
+        arguments["kv_cache_memory_bytes"] = text_model.kv_cache_bytes
     if settings.text_revision and not text_model.is_local:
         arguments["revision"] = settings.text_revision
     if settings.text_lora_modules:

@@ -49,11 +49,6 @@ class TritonServer:
         )
 
     @property
-    def loads_model(self) -> bool:
-        """Whether the text model is loaded at start, not by a client later."""
-        return self._settings.model_loading == "eager"
-
-    @property
     def ended(self) -> bool:
         return self._process is None or self._process.poll() is not None
 
@@ -74,8 +69,7 @@ class TritonServer:
         self.set_status(status)
         settings, found = self._settings, self._findings
         command = triton.command(found.distribution, self._backends, self._instance, settings, self.state.shm_prefix)
-        if self.loads_model:
-            command.append(f"--load-model={TEXT_MODEL}")
+        command.append(f"--load-model={TEXT_MODEL}")
         environment = triton.environment(
             found.distribution, found.libpython, settings, found.text_model, self.state.temporary
         )
@@ -96,7 +90,7 @@ class TritonServer:
             show(readiness.phase(self.log()), time.monotonic() - began)
 
         ready = readiness.wait(
-            done=lambda: self.probe.serves(with_model=self.loads_model),
+            done=self.probe.serves,
             give_up=lambda: stopping() or self.ended,
             timeout=self._settings.start_timeout,
             tick=tick,

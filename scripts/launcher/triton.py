@@ -145,7 +145,6 @@ def environment(
     variables |= {
         "LD_LIBRARY_PATH": f"{distribution.libraries}:{libpython}",
         "PATH": f"{Path(sys.executable).parent}:{inherited.get('PATH', os.defpath)}",
-        "VLLM_CPU_KVCACHE_SPACE": str(settings.vllm_cpu_kvcache_space),
         "VLLM_RPC_BASE_PATH": temporary,
         "TMPDIR": temporary,
         "VLLM_LOGGING_LEVEL": settings.log_level,
@@ -158,6 +157,8 @@ def environment(
         "DO_NOT_TRACK": "1",
     }
     variables.pop("PYTHONPATH", None)
+    if text_model.kv_cache_bytes is None:
+        variables["VLLM_CPU_KVCACHE_SPACE"] = str(settings.vllm_cpu_kvcache_space)
     if text_model.is_local:
         variables["HF_HUB_OFFLINE"] = "1"
     if settings.hf_token:

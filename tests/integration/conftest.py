@@ -170,7 +170,7 @@ def loaded_model(
         yield
     finally:
         httpx.post(f"{control}/unload", timeout=60).raise_for_status()
-        wait_for(lambda: not is_loaded(server, name), 60, f"{name} unloaded")
+        wait_for(lambda: not is_loaded(server, name), 120, f"{name} unloaded")
 
 
 def is_loaded(server: Server, model: str) -> bool:

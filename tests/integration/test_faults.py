@@ -9,7 +9,7 @@ import httpx
 import psutil
 import pytest
 
-from conftest import Server, mapped_segments, running_server, wait_for
+from conftest import Server, loaded_model, mapped_segments, running_server, wait_for
 from fictures import AsyncClient, FicturesError, Unavailable
 
 STREAMS = 16
@@ -36,18 +36,19 @@ def tritonserver(server: Server) -> psutil.Process:
     return found
 
 
-def stub(server: Server) -> psutil.Process:
-    (found,) = [child for child in tritonserver(server).children() if child.name().startswith("triton_python")]
+def stub(server: Server, model: str = "gemma") -> psutil.Process:
+    children = tritonserver(server).children()
+    (found,) = [child for child in children if f"/{model}/1/model.py" in " ".join(child.cmdline())]
     return found
 
 
-def engine_core(server: Server) -> psutil.Process:
-    (found,) = [child for child in stub(server).children() if "EngineCor" in child.name()]
+def engine_core(server: Server, model: str = "gemma") -> psutil.Process:
+    (found,) = [child for child in stub(server, model).children() if "EngineCor" in child.name()]
     return found
 
 
-def worker(server: Server) -> psutil.Process:
-    (found,) = [child for child in engine_core(server).children() if "Worker" in child.name()]
+def worker(server: Server, model: str) -> psutil.Process:
+    (found,) = [child for child in engine_core(server, model).children() if "Worker" in child.name()]
     return found
 
 
@@ -55,14 +56,14 @@ def is_alive(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
-async def streams_while(server: Server, disturb: psutil.Process) -> list[FicturesError | None]:
+async def streams_while(server: Server, disturb: psutil.Process, model: str = "gemma") -> list[FicturesError | None]:
     """How each of the streams ended when `disturb` is killed after all of them have had text."""
     started = asyncio.Semaphore(0)
 
     async def read(client: AsyncClient) -> FicturesError | None:
         first = True
         try:
-            async with client.stream_text("Once upon a time", **LONG) as chunks:
+            async with client.stream_text("Once upon a time", model=model, **LONG) as chunks:
                 async for _ in chunks:
                     if first:
                         started.release()
@@ -79,21 +80,40 @@ async def streams_while(server: Server, disturb: psutil.Process) -> list[Ficture
         return await asyncio.gather(*tasks)
 
 
-@pytest.mark.parametrize("victim", [engine_core, worker, stub, tritonserver])
+@pytest.mark.parametrize("victim", [engine_core, stub, tritonserver])
 def test_kill_ends_every_stream_and_the_service_comes_back(own_server: Server, victim) -> None:
     wait_for(own_server.is_serving, BACK_WITHIN, "serving before the test")
-    old_engine = [engine_core(own_server), worker(own_server)]
-    SEGMENTS.update(mapped_segments([stub(own_server), *old_engine]))
+    old_engine = engine_core(own_server)
+    SEGMENTS.update(mapped_segments([stub(own_server), old_engine]))
     process = victim(own_server)
 
     endings = asyncio.run(streams_while(own_server, process))
 
     # A killed engine is reported by the backend; with the stub or the server the connection goes.
-    expected = Unavailable if victim in (engine_core, worker) else FicturesError
+    expected = Unavailable if victim is engine_core else FicturesError
     assert all(isinstance(ending, expected) for ending in endings), endings
     wait_for(own_server.is_serving, BACK_WITHIN, f"serving after {victim.__name__} was killed")
-    assert {engine_core(own_server), worker(own_server)}.isdisjoint(old_engine), "the engine is a new one"
-    wait_for(lambda: not any(map(is_alive, old_engine)), 5, "the old engine's processes are gone")
+    assert engine_core(own_server) != old_engine, "the engine is a new one"
+    wait_for(lambda: not is_alive(old_engine), 5, "the old engine's process is gone")
+
+
+def test_a_worker_in_a_process_of_its_own_is_replaced_with_its_engine(own_server: Server) -> None:
+    name = "gemma_workers"
+
+    def is_serving() -> bool:
+        check = {"text_input": "", "health_check": True}
+        return httpx.post(f"{own_server.http_url}/v2/models/{name}/generate", json=check, timeout=5).is_success
+
+    wait_for(own_server.is_serving, BACK_WITHIN, "serving before the test")
+    with loaded_model(own_server, name, {"distributed_executor_backend": "mp", "enforce_eager": True}):
+        old_engine = [engine_core(own_server, name), worker(own_server, name)]
+        SEGMENTS.update(mapped_segments(old_engine))
+        endings = asyncio.run(streams_while(own_server, old_engine[1], name))
+        assert all(isinstance(ending, Unavailable) for ending in endings), endings
+        wait_for(is_serving, BACK_WITHIN, "serving after the worker was killed")
+        assert {engine_core(own_server, name), worker(own_server, name)}.isdisjoint(old_engine)
+        wait_for(lambda: not any(map(is_alive, old_engine)), 5, "the old engine's processes are gone")
+        assert own_server.is_serving(), "the other model was not disturbed"
 
 
 def test_engine_death_is_told_to_whoever_asks_for_health(own_server: Server) -> None:

@@ -10,6 +10,12 @@ import psutil
 import pytest
 
 from conftest import ROOT, Server, free_ports, mapped_segments, running_server, wait_for
+from fictures import Client
+
+
+def engine_processes(server: Server) -> list[psutil.Process]:
+    below = psutil.Process(server.process.pid).children(recursive=True)
+    return [process for process in below if "VLLM::EngineCore" in " ".join(process.cmdline())]
 
 
 def serve(*options: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -57,8 +63,15 @@ def test_a_python_that_does_not_fit_is_named() -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_second_copy_runs_beside_the_first_and_leaves_nothing_behind(server: Server, tmp_path: Path) -> None:
-    with running_server(tmp_path) as second:
+def test_a_second_lazy_copy_runs_beside_the_first_and_leaves_nothing_behind(server: Server, tmp_path: Path) -> None:
+    with running_server(tmp_path, MODEL_LOADING="lazy") as second:
+        assert not engine_processes(second), "the model is not loaded yet"
+        texts = []
+        for url in (server.grpc_url, second.grpc_url):
+            with Client(url) as client:
+                texts.append(client.generate_text("The harbour", max_tokens=8, temperature=0).text)
+        assert texts[0] == texts[1]
+        assert engine_processes(second)
         assert second.is_serving()
         assert server.is_serving()
         temporary = Path(second.state["temporary"])

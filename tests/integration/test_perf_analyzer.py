@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def test_perf_analyzer_streams_from_gemma(server: Server, tmp_path: Path) -> Non
     (row,) = csv.DictReader(report.open())
     assert float(row["Inferences/Second"]) > 0
     assert float(row["Response Throughput"]) > 10 * float(row["Inferences/Second"])
+    assert profile.stat().st_size, f"{run.stdout}{run.stderr}{shutil.disk_usage(tmp_path)}"
     (experiment,) = json.loads(profile.read_text())["experiments"]
     responses = [len(request["response_timestamps"]) for request in experiment["requests"]]
     assert set(responses) == {16}, "one response for each token"

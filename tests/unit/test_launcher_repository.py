@@ -7,7 +7,7 @@ import pytest
 
 from fictures.settings import Settings
 from launcher.errors import LaunchError
-from launcher.models import TINY_GEMMA, TextModel, find_lora_modules, find_text_model
+from launcher.models import TINY_GEMMA, TINY_KV_CACHE, TextModel, find_lora_modules, find_text_model
 from launcher.repository import lay_out
 
 MODEL = TextModel("google/gemma-2b-it", "auto", is_local=False)
@@ -66,7 +66,9 @@ def test_a_second_layout_leaves_nothing_of_the_first(committed: Path) -> None:
 
 
 def test_without_a_model_name_the_tiny_gemma_serves_in_float32() -> None:
-    assert find_text_model(Settings()) == TextModel(str(TINY_GEMMA), "float32", is_local=True)
+    assert find_text_model(Settings()) == TextModel(
+        str(TINY_GEMMA), "float32", is_local=True, kv_cache_bytes=TINY_KV_CACHE
+    )
 
 
 def test_a_folder_that_is_not_there_is_named() -> None:

@@ -18,6 +18,8 @@ class ModelSetup:
     lora_paths: dict[str, str] = field(default_factory=dict)
     metric_labels: dict[str, str] = field(default_factory=dict)
     report_metrics: bool = False
+    lazy: bool = False
+    """Whether the model is loaded at its first request, not when Triton loads it."""
 
     @classmethod
     def load(cls, args: dict[str, str], model_dir: Path) -> "ModelSetup":
@@ -39,6 +41,7 @@ class ModelSetup:
                 "version": args["model_version"],
                 "instance": args["model_instance_name"],
             },
+            lazy=parameters.get("MODEL_LOADING", "eager") == "lazy",
             report_metrics=parameters.get("REPORT_CUSTOM_METRICS", "false").lower() in ("true", "yes", "1"),
         )
 

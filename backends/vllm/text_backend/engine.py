@@ -11,19 +11,20 @@ from enum import Enum
 from typing import Any
 
 import uvloop
+from vllm.config import ModelConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.renderers.params import ChatParams
-from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from text_backend.config import ModelSetup, SetupError
 from text_backend.errors import Cancelled, InternalError, InvalidArgument, TextError, Unavailable
 from text_backend.request import Limits, TextRequest
 from text_backend.responses import ResponseBuilder, ResponseStream
+from text_backend.start import start_engine
 
 _CANCELLATION_POLL = 0.25  # seconds; Triton tells a backend of a cancelled request only when asked
 _HEALTH_POLL = 0.2  # seconds
@@ -34,6 +35,7 @@ _ENGINE_DIED = "the text engine's process died while it served this request; try
 
 
 class EngineState(Enum):
+    IDLE = "waiting for a first request"
     STARTING = "starting"
     READY = "ready"
     RESTARTING = "restarting after its process died"
@@ -61,21 +63,33 @@ class TextEngine:
         self._thread = threading.Thread(target=self._loop.run_forever, name="text-engine", daemon=True)
         self._running: dict[str, _Running] = {}
         self._supervision: list[Future[None]] = []
+        self._loading: asyncio.Task[None] | None = None
+        self._is_first_start = True
         self._lora_requests = {
             name: LoRARequest(name, index, path) for index, (name, path) in enumerate(setup.lora_paths.items(), 1)
         }
 
     def start(self) -> None:
-        """Loads the model. Raises what vLLM raises if it cannot, `SetupError` if the arguments are wrong."""
+        """Loads the model, or, if it is lazy, only reads its configuration.
+
+        Raises what vLLM raises if it cannot, `SetupError` if the arguments are wrong.
+        """
         self._args = self._engine_args()
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start_engine(), self._loop).result()
+        if self._setup.lazy:
+            self._state = EngineState.IDLE
+            self._set_limits(self._args.create_model_config())
+        else:
+            asyncio.run_coroutine_threadsafe(self._start_engine(), self._loop).result()
         for watch in (self._watch_health(), self._watch_cancellation()):
             self._supervision.append(asyncio.run_coroutine_threadsafe(watch, self._loop))
 
     @property
     def is_ready(self) -> bool:
-        return self._state is EngineState.READY and not self._llm.errored
+        """Whether requests are taken; a lazy model takes the one that loads it, and those that come meanwhile."""
+        if self._state is EngineState.READY:
+            return not self._llm.errored
+        return self._state in (EngineState.IDLE, EngineState.STARTING)
 
     def check(self) -> None:
         """Raises `Unavailable` when requests cannot be taken now."""
@@ -122,17 +136,42 @@ class TextEngine:
             self._state = state
 
     async def _start_engine(self) -> None:
-        llm = AsyncLLM.from_engine_args(self._args)
+        may_fork, self._is_first_start = self._is_first_start, False
+        llm = start_engine(self._args, may_fork=may_fork)
         try:
             await llm.get_supported_tasks()
         except BaseException:
             llm.shutdown(timeout=_ENGINE_STOP_TIMEOUT)
             raise
         self._llm = llm
-        model = llm.model_config
+        self._set_limits(llm.model_config)
+        self._move_to(EngineState.READY)
+
+    def _set_limits(self, model: ModelConfig) -> None:
         images = model.multimodal_config.get_limit_per_prompt("image") if model.is_multimodal_model else 0
         self.limits = Limits(model.get_vocab_size(), images, self._setup.lora_paths)
-        self._move_to(EngineState.READY)
+
+    async def _loaded(self) -> None:
+        """Returns when a lazy model is loaded; the first request to ask loads it, for all that wait.
+
+        Raises:
+            Unavailable: it could not be loaded; the next request tries again.
+        """
+        if self._state in (EngineState.IDLE, EngineState.STARTING):
+            if self._loading is None:
+                self._loading = self._loop.create_task(self._load())
+            await asyncio.shield(self._loading)
+
+    async def _load(self) -> None:
+        self._move_to(EngineState.STARTING)
+        try:
+            await self._start_engine()
+        except Exception as error:
+            self._move_to(EngineState.IDLE)
+            self._log.log_error(f"[text] the model could not be loaded: {error!r}")
+            raise Unavailable(f"the model could not be loaded: {error}; once that is mended, try again") from None
+        finally:
+            self._loading = None
 
     def _begin(self, request: TextRequest, stream: ResponseStream) -> None:
         request_id = uuid.uuid4().hex
@@ -147,6 +186,7 @@ class TextEngine:
     async def _serve(self, request_id: str, request: TextRequest, stream: ResponseStream) -> None:
         """Runs one request to its one final response, whatever happens on the way."""
         try:
+            await self._loaded()
             prompt = await self._render(request)
             builder = ResponseBuilder(request)
             lora = self._lora_requests.get(request.lora_name or "")
@@ -171,12 +211,14 @@ class TextEngine:
             stream.fail(Unavailable(str(error)))
         except Exception as error:
             cause = error.__cause__ or error
-            if self._llm.errored:
+            if not self.is_ready:
                 stream.fail(Unavailable(_ENGINE_DIED))
             else:
                 self._log.log_error(f"[text] request {request_id} failed: {cause!r}")
                 stream.fail(InternalError(f"generation failed: {cause!r}"))
-        if not self._llm.errored:  # vLLM forgets some of the requests that fail on their way in
+        if (
+            self._state is EngineState.READY and not self._llm.errored
+        ):  # vLLM forgets some of the requests that fail on their way in
             await self._llm.abort(request_id)
 
     def _why_cancelled(self) -> TextError:
@@ -222,7 +264,7 @@ class TextEngine:
     async def _watch_health(self) -> None:
         while True:
             await asyncio.sleep(_HEALTH_POLL)
-            if self._llm.errored:
+            if self._state is EngineState.READY and self._llm.errored:
                 await self._replace_engine()
 
     async def _replace_engine(self) -> None:
@@ -242,6 +284,8 @@ class TextEngine:
                 backoff = min(2 * backoff, _LONGEST_BACKOFF)
 
     def _shut_down_engine(self) -> None:
+        if self._is_first_start:
+            return
         try:
             self._llm.shutdown(timeout=_ENGINE_STOP_TIMEOUT)
         except Exception as error:

@@ -52,3 +52,11 @@ def follow_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="follow-parent", daemon=True).start()
+
+
+def end_within(seconds: int) -> None:
+    """The kernel ends this process if it still lives after `seconds`.
+
+    For a process that has finished: Python's own exit waits for threads and children without limit, and Triton for it.
+    """
+    signal.alarm(seconds)

@@ -1,0 +1,83 @@
+"""How vLLM's engine is started: in how many processes, and how those are made.
+
+vLLM runs the scheduler and each worker in a process of their own, and on a CPU it spawns them: every one imports
+torch and vllm anew, and between scheduler and worker each step crosses shared memory that both sides poll. With
+one worker on a CPU that costs seconds of each start and, where cores are few, most of the speed. There the worker
+runs inside the scheduler's process instead, and the first engine of this process is forked from it.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from vllm.config import VllmConfig
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.platforms import current_platform
+from vllm.utils.cpu_resource_utils import get_visible_memory_node
+from vllm.utils.ompmultiprocessing import OMPProcessManager
+from vllm.v1.engine.async_llm import AsyncLLM
+
+# By its full name: vLLM turns the short one, "uni", into "mp" on a CPU, because only a process started after the
+# OpenMP settings obeys them. `_openmp_threads` sees to that here.
+_WORKER_IN_SCHEDULER = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+
+
+def start_engine(args: AsyncEngineArgs, *, may_fork: bool) -> AsyncLLM:
+    """A new engine; its processes are children of the calling thread.
+
+    Args:
+        args: The model's engine arguments.
+        may_fork: Nothing has run on torch, a tokenizer or an engine in this process yet, so that a copy of it works.
+
+    Raises:
+        Exception: What vLLM raises when a model cannot be loaded.
+    """
+    if not _fits_one_process(args):
+        return AsyncLLM.from_engine_args(args)
+    args.distributed_executor_backend = _WORKER_IN_SCHEDULER
+    config = args.create_engine_config()
+    with _openmp_threads(config), _start_method("fork" if may_fork else "spawn"):
+        return AsyncLLM.from_vllm_config(
+            config, enable_log_requests=args.enable_log_requests, disable_log_stats=args.disable_log_stats
+        )
+
+
+def _fits_one_process(args: AsyncEngineArgs) -> bool:
+    workers = args.tensor_parallel_size * args.pipeline_parallel_size * args.data_parallel_size
+    asked_for = args.distributed_executor_backend
+    return (
+        current_platform.is_cpu()
+        and workers == 1
+        and asked_for in (None, _WORKER_IN_SCHEDULER)
+        and len(get_visible_memory_node()) == 1  # with more, threads belong on the cores beside their memory
+    )
+
+
+@contextmanager
+def _openmp_threads(config: VllmConfig) -> Iterator[None]:
+    """As many OpenMP threads as vLLM gives a worker: one for each physical core, less one for everything else."""
+    layout = OMPProcessManager(config)
+    if layout.skip_setup or "OMP_NUM_THREADS" in os.environ:  # the operator's own choice
+        yield
+        return
+    threads = len(layout.cpu_lists[0])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)  # which a fork inherits,
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # and this a spawned process
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        del os.environ["OMP_NUM_THREADS"]
+
+
+@contextmanager
+def _start_method(method: str) -> Iterator[None]:
+    """vLLM's CPU platform has set "spawn" by now."""
+    before = os.environ["VLLM_WORKER_MULTIPROC_METHOD"]
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = method
+    try:
+        yield
+    finally:
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = before
