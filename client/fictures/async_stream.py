@@ -12,7 +12,8 @@ from typing import Any, Generic, Self, TypeVar
 import grpc
 from tritonclient.grpc import service_pb2
 
-from fictures.errors import DeadlineExceeded
+from fictures.call import END_SECONDS
+from fictures.errors import DeadlineExceeded, FicturesError
 from fictures.responses import accept, closed, from_rpc, incomplete, is_final
 
 T = TypeVar("T")
@@ -86,9 +87,22 @@ class AsyncStream(Generic[T]):
             if not self._final:
                 raise incomplete()
             return None
-        response = accept(message)
+        try:
+            response = accept(message)
+        except FicturesError:
+            await self._read_to_end()
+            raise
         self._final = is_final(response)
         return response
+
+    async def _read_to_end(self) -> None:
+        """After an error message the server ends the call; cancelled before, Triton 2.51 keeps the request for ever
+        and can never unload the model.
+        """
+        with contextlib.suppress(TimeoutError, grpc.RpcError):
+            async with asyncio.timeout(END_SECONDS):
+                while await self._call.read() is not grpc.aio.EOF:
+                    pass
 
 
 @contextlib.contextmanager

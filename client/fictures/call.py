@@ -9,7 +9,7 @@ from typing import Any
 from tritonclient.grpc import service_pb2
 
 END_SECONDS = 1.0
-"""Longest wait for the end of a cancelled call, which takes milliseconds."""
+"""Longest wait for the end of a call that was cancelled or has failed, which takes milliseconds."""
 
 
 class Call:

@@ -13,7 +13,7 @@ import grpc
 from tritonclient.grpc import service_pb2
 
 from fictures.call import END_SECONDS, Call
-from fictures.errors import DeadlineExceeded, ServerError
+from fictures.errors import DeadlineExceeded, FicturesError, ServerError
 from fictures.responses import accept, from_rpc, incomplete, is_final
 
 T = TypeVar("T")
@@ -98,9 +98,19 @@ class Stream(Generic[T]):
             if not self._final:
                 raise incomplete()
             return None
-        response = accept(message)
+        try:
+            response = accept(message)
+        except FicturesError:
+            self._read_to_end()
+            raise
         self._final = is_final(response)
         return response
+
+    def _read_to_end(self) -> None:
+        """After an error message the server ends the call; cancelled before, Triton 2.51 keeps the request for ever
+        and can never unload the model.
+        """
+        self._receiver.join(END_SECONDS)
 
 
 def _receive(call: Call, received: queue.SimpleQueue[Any]) -> None:

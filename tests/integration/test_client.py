@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 import fictures
-from conftest import Server, wait_for
+from conftest import Server, loaded_model, wait_for
 from fictures import AsyncClient, Client
 
 LONG = {"max_tokens": 3000, "ignore_eos": True, "temperature": 1.0}
@@ -113,3 +113,17 @@ def test_models_and_health_agree_with_triton(server: Server) -> None:
     assert models["gemma"].ready
     assert [tensor.name for tensor in models["gemma"].inputs] == [tensor["name"] for tensor in metadata["inputs"]]
     assert (health.ok, health.models["gemma"]) == (True, "ready")
+
+
+async def test_a_model_whose_streams_failed_can_be_unloaded(server: Server) -> None:
+    async def refused(client: AsyncClient) -> None:
+        with pytest.raises(fictures.InvalidRequest, match="structured_outputs"):
+            async for _ in client.stream_text(
+                "a", model="gemma_refusing", structured_outputs={"grammar": "root ::= ((("}
+            ):
+                pass
+
+    with loaded_model(server, "gemma_refusing", {"enforce_eager": True}):  # unloads it at the end
+        async with AsyncClient(server.grpc_url) as client:
+            for _ in range(10):
+                await asyncio.gather(*(refused(client) for _ in range(16)))

@@ -45,10 +45,14 @@ async def responses(
         }
 
     async with triton.InferenceServerClient(url) as client:
+        failure = None
         async for result, error in client.stream_infer(requests()):
-            if error is not None:
-                raise error
-            yield _response(result)
+            if error is None:
+                yield _response(result)
+            else:
+                failure = error  # raised when the stream has ended: see _read_to_end in fictures.async_stream
+        if failure is not None:
+            raise failure
 
 
 async def stream(url: str, prompt: str, **arguments: Any) -> list[Response]:

@@ -28,8 +28,11 @@ class MetricsMirror:
         self._thread.start()
 
     def stop(self) -> None:
+        """Ends the mirror and removes its metrics: Triton 2.51's stub crashes on those it finds at its exit."""
         self._stopping.set()
         self._thread.join(2 * _PERIOD)
+        self._metrics.clear()
+        self._families.clear()
 
     def _run(self) -> None:
         while not self._stopping.wait(_PERIOD):

@@ -18,17 +18,24 @@ _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
 
 class ResponseStream:
-    """The answers to one request. After the final one, sending is an error and failing is ignored."""
+    """The answers to one request. After the final one, sending is an error and failing is ignored.
+
+    Triton cannot unload a model as long as a sender exists, so it is let go with the final response.
+    """
 
     def __init__(self, sender: Any) -> None:
         self._sender = sender
-        self.finished = False
+
+    @property
+    def finished(self) -> bool:
+        return self._sender is None
 
     def send(self, tensors: list[Any], *, final: bool) -> None:
         if self.finished:
             raise RuntimeError("the stream has had its final response")
         self._sender.send(pb_utils.InferenceResponse(tensors), flags=_FINAL if final else 0)
-        self.finished = final
+        if final:
+            self._sender = None
 
     def send_empty(self) -> None:
         self.send([_strings("text_output", [""])], final=True)
@@ -37,10 +44,10 @@ class ResponseStream:
         """Ends the stream with an error, unless it has ended. Never raises: there is nobody left to tell."""
         if self.finished:
             return
-        self.finished = True
+        sender, self._sender = self._sender, None
         triton_error = pb_utils.TritonError(str(error), getattr(pb_utils.TritonError, error.code))
         try:
-            self._sender.send(pb_utils.InferenceResponse(error=triton_error), flags=_FINAL)
+            sender.send(pb_utils.InferenceResponse(error=triton_error), flags=_FINAL)
         except Exception as failure:
             pb_utils.Logger.log_error(f"[text] a stream could not be ended with {error!r}: {failure!r}")
 
