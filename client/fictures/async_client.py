@@ -84,7 +84,7 @@ class AsyncClient:
             model: the text model, if not the client's.
             lora: name of a LoRA adapter that the server knows.
             timeout: seconds for the whole call, if not the client's.
-            sampling: `max_tokens`, `temperature`, `top_p`, `stop`, `seed` and whatever else vLLM knows.
+            sampling: `max_tokens`, `temperature`, `top_p`, `stop`, `seed` and the others of docs/text-model.md.
         """
         name = model or self.model
         parameters = text_request.sampling_parameters(sampling, lora)

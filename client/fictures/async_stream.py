@@ -99,10 +99,11 @@ class AsyncStream(Generic[T]):
         """After an error message the server ends the call; cancelled before, Triton 2.51 keeps the request for ever
         and can never unload the model.
         """
-        with contextlib.suppress(TimeoutError, grpc.RpcError):
+        with contextlib.suppress(TimeoutError, FicturesError):
             async with asyncio.timeout(END_SECONDS):
-                while await self._call.read() is not grpc.aio.EOF:
-                    pass
+                with package_errors():
+                    while await self._call.read() is not grpc.aio.EOF:
+                        pass
 
 
 @contextlib.contextmanager

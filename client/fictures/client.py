@@ -87,7 +87,7 @@ class Client:
             model: the text model, if not the client's.
             lora: name of a LoRA adapter that the server knows.
             timeout: seconds for the whole call, if not the client's.
-            sampling: `max_tokens`, `temperature`, `top_p`, `stop`, `seed` and whatever else vLLM knows.
+            sampling: `max_tokens`, `temperature`, `top_p`, `stop`, `seed` and the others of docs/text-model.md.
         """
         name = model or self.model
         parameters = text_request.sampling_parameters(sampling, lora)
@@ -239,7 +239,8 @@ class Client:
         """Send a request and wait for all its responses; decoupled models answer over a stream only."""
         call = self._call(request, self._seconds(timeout))
         try:
-            return complete([accept(message) for message in call])
+            messages = list(call)  # to the end, also after an error: see Stream._read_to_end
+            return complete([accept(message) for message in messages])
         except grpc.RpcError as error:
             raise from_rpc(error) from error
         finally:

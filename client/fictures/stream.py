@@ -41,7 +41,7 @@ class Stream(Generic[T]):
         self._timeout = timeout
         self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._final = False
-        self._cancel = weakref.finalize(self, call.cancel)
+        self._cancel = weakref.finalize(self, call.end)
         self._receiver = threading.Thread(
             target=_receive, args=(call, self._received), name="fictures-stream", daemon=True
         )

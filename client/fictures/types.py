@@ -17,7 +17,7 @@ class ChatMessage(TypedDict):
 class Sampling(TypedDict, total=False):
     """How the next token is chosen and when the text ends: vLLM's sampling parameters.
 
-    The common ones are listed for editors and type checkers; at run time every parameter that vLLM knows
+    The common ones are listed for editors and type checkers; at run time every one of docs/text-model.md
     may be given. What is not given is left to vLLM, except `max_tokens` (256).
     """
 
@@ -103,7 +103,7 @@ class Health:
     """Whether the server and its models can answer now."""
 
     ok: bool
-    """The server is ready and every loaded model can take a request."""
+    """The server and its models are ready by Triton's word, and the client's text model by its engine's own."""
     live: bool
     ready: bool
     models: Mapping[str, str]

@@ -96,18 +96,21 @@ class TritonServer:
             tick=tick,
         )
         if ready:
-            self.observe()
+            self.observe(rescan=True)
             self.set_status("ready")
         elif not stopping():
             raise LaunchError(self._why_not_serving())
         return ready
 
-    def observe(self) -> set[Identity]:
-        """The living processes below tritonserver; they and their shared memory go into the state file."""
+    def observe(self, *, rescan: bool = False) -> set[Identity]:
+        """The living processes below tritonserver; they and their shared memory go into the state file.
+
+        The memory is looked at when there are other processes than before, and on `rescan`.
+        """
         if self._process is None:
             return set()
         below = processes.descendants(self._process.pid)
-        if below != self.state.descendants:
+        if rescan or below != self.state.descendants:
             self.state.descendants = below
             pids = [process.pid for process in below] + [self._process.pid]
             self.state.segments |= shared_memory.mapped_by(pids)
@@ -142,7 +145,7 @@ class TritonServer:
         """End tritonserver and everything below it, and remove their shared memory."""
         if self._process is None:
             return
-        self.observe()
+        self.observe(rescan=True)
         processes.stop(self._process, grace)
         processes.end(self.state.descendants)
         shared_memory.remove(self.state.segments, self.state.shm_prefix)

@@ -5,6 +5,7 @@ one of our processes was seen with the very file (name and inode) mapped.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,9 +39,10 @@ def remove(segments: Iterable[Segment], prefix: str = "") -> int:
     removed = 0
     for name, inode in segments:
         path = SHM / name
-        if path.exists() and path.stat().st_ino == inode:
-            path.unlink(missing_ok=True)
-            removed += 1
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino == inode:
+                path.unlink()
+                removed += 1
     for path in SHM.glob(f"{prefix}*") if prefix else ():
         path.unlink(missing_ok=True)
         removed += 1

@@ -153,13 +153,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @contextmanager
 def loaded_model(
-    server: Server, name: str, engine_args: dict[str, Any], lora_paths: dict[str, str] | None = None, instances: int = 1
+    server: Server,
+    name: str,
+    engine_args: dict[str, Any],
+    lora_paths: dict[str, str] | None = None,
+    instances: int = 1,
+    *,
+    lazy: bool = False,
 ) -> Iterator[None]:
     """One more text model beside `gemma`, loaded through Triton's repository API and unloaded at the end."""
     version = server.repository / name / "1"
     version.mkdir(parents=True)
     config = (server.repository / "gemma/config.pbtxt").read_text()
-    (version.parent / "config.pbtxt").write_text(config.replace("count: 1", f"count: {instances}"))
+    config = config.replace("count: 1", f"count: {instances}")
+    if lazy:
+        config += 'parameters: { key: "MODEL_LOADING" value: { string_value: "lazy" } }'
+    (version.parent / "config.pbtxt").write_text(config)
     gemma = json.loads((server.repository / "gemma/1/model.json").read_text())
     (version / "model.json").write_text(json.dumps(gemma | engine_args))
     if lora_paths is not None:

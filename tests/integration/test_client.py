@@ -115,15 +115,28 @@ def test_models_and_health_agree_with_triton(server: Server) -> None:
     assert (health.ok, health.models["gemma"]) == (True, "ready")
 
 
-async def test_a_model_whose_streams_failed_can_be_unloaded(server: Server) -> None:
-    async def refused(client: AsyncClient) -> None:
+def test_a_model_whose_requests_failed_can_be_unloaded(server: Server) -> None:
+    wrong = {"model": "gemma_refusing", "structured_outputs": {"grammar": "root ::= ((("}}
+
+    async def stream(client: AsyncClient) -> None:
         with pytest.raises(fictures.InvalidRequest, match="structured_outputs"):
-            async for _ in client.stream_text(
-                "a", model="gemma_refusing", structured_outputs={"grammar": "root ::= ((("}
-            ):
+            async for _ in client.stream_text("a", **wrong):
                 pass
 
-    with loaded_model(server, "gemma_refusing", {"enforce_eager": True}):  # unloads it at the end
+    async def whole(client: AsyncClient) -> None:
+        with pytest.raises(fictures.InvalidRequest, match="structured_outputs"):
+            await client.generate_text("a", **wrong)
+
+    async def many() -> None:
         async with AsyncClient(server.grpc_url) as client:
-            for _ in range(10):
-                await asyncio.gather(*(refused(client) for _ in range(16)))
+            for request in (stream, whole) * 5:
+                await asyncio.gather(*(request(client) for _ in range(16)))
+
+    with loaded_model(server, "gemma_refusing", {"enforce_eager": True}):  # unloads it at the end
+        asyncio.run(many())
+        with Client(server.grpc_url) as client:
+            for _ in range(40):
+                with pytest.raises(fictures.InvalidRequest, match="structured_outputs"):
+                    client.generate_text("a", **wrong)
+                with pytest.raises(fictures.InvalidRequest, match="structured_outputs"):
+                    list(client.stream_text("a", **wrong))

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from conftest import Server, loaded_model, mapped_segments, running_server, wait_for
-from fictures import AsyncClient, FicturesError, Unavailable
+from fictures import AsyncClient, DeadlineExceeded, FicturesError, Unavailable
 
 STREAMS = 16
 BACK_WITHIN = 60  # seconds
@@ -25,6 +25,8 @@ SEGMENTS: set[str] = set()
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running_server(tmp_path_factory.mktemp("faults")) as running:
         yield running
+        processes = psutil.Process(running.process.pid).children(recursive=True)
+    assert not any(map(is_alive, processes)), "every process is gone after the stop"
     assert SEGMENTS, "engines use shared memory"
     assert not SEGMENTS & set(os.listdir("/dev/shm")), "none is left after the stop"
 
@@ -92,6 +94,7 @@ def test_kill_ends_every_stream_and_the_service_comes_back(own_server: Server, v
     # A killed engine is reported by the backend; with the stub or the server the connection goes.
     expected = Unavailable if victim is engine_core else FicturesError
     assert all(isinstance(ending, expected) for ending in endings), endings
+    assert not any(isinstance(ending, DeadlineExceeded) for ending in endings), "no stream hangs"
     wait_for(own_server.is_serving, BACK_WITHIN, f"serving after {victim.__name__} was killed")
     assert engine_core(own_server) != old_engine, "the engine is a new one"
     wait_for(lambda: not is_alive(old_engine), 5, "the old engine's process is gone")

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from tritonclient.utils import InferenceServerException
 
 from conftest import ROOT, Server, loaded_model, make_tiny_model
+from fictures import Client, Unavailable
 from triton_text import Response, generate, joined, stream
 
 PROMPT = "Once upon a time"
@@ -22,11 +24,18 @@ class LoraServer:
 
 
 @pytest.fixture(scope="module")
-def lora_server(server: Server) -> Iterator[LoraServer]:
+def engine_args(server: Server) -> dict[str, Any]:
     folder = make_tiny_model(ROOT / ".run/models/tiny-gemma-lora", "--lora", "bold", "--lora", "shy")
-    adapters = {name: str(folder / "adapters" / name) for name in ("bold", "shy")}
-    # One slot more than adapters: see "LoRA adapters" in docs/models.md.
-    engine_args = {"model": str(folder), "enable_lora": True, "max_lora_rank": 8}
+    return {"model": str(folder), "enable_lora": True, "max_lora_rank": 8}
+
+
+@pytest.fixture(scope="module")
+def adapters(engine_args: dict[str, Any]) -> dict[str, str]:
+    return {name: f"{engine_args['model']}/adapters/{name}" for name in ("bold", "shy")}
+
+
+@pytest.fixture(scope="module")
+def lora_server(server: Server, engine_args: dict[str, Any], adapters: dict[str, str]) -> Iterator[LoraServer]:
     with loaded_model(server, MODEL, engine_args, adapters):
         yield LoraServer(server.grpc_url)
 
@@ -65,3 +74,18 @@ async def test_a_model_without_adapters_refuses_every_name(server: Server) -> No
     with pytest.raises(InferenceServerException) as refused:
         await generate(server.grpc_url, PROMPT, parameters={"lora_name": "bold"})
     assert "lora_name" in str(refused.value)
+
+
+def test_a_lazy_model_with_a_broken_adapter_says_so_and_is_not_ready_any_more(
+    server: Server, engine_args: dict[str, Any], adapters: dict[str, str]
+) -> None:
+    name = "gemma_narrow"
+    narrow = engine_args | {"max_lora_rank": 1, "enforce_eager": True}
+    with (
+        loaded_model(server, name, narrow, {"bold": adapters["bold"]}, lazy=True),
+        Client(server.grpc_url, model=name, timeout=120) as client,
+    ):
+        assert client.health().ok, "nobody has tried to load it"
+        with pytest.raises(Unavailable, match=r"adapter 'bold'.*rank"):
+            client.generate_text(PROMPT, max_tokens=4)
+        assert "adapter 'bold'" in client.health().models[name]

@@ -18,6 +18,7 @@ from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.renderers.params import ChatParams
+from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from text_backend.config import ModelSetup, SetupError
@@ -65,6 +66,8 @@ class TextEngine:
         self._supervision: list[Future[None]] = []
         self._loading: asyncio.Task[None] | None = None
         self._is_first_start = True
+        self._llm: AsyncLLM | None = None
+        self._load_error: TextError | None = None
         self._lora_requests = {
             name: LoRARequest(name, index, path) for index, (name, path) in enumerate(setup.lora_paths.items(), 1)
         }
@@ -89,10 +92,12 @@ class TextEngine:
         """Whether requests are taken; a lazy model takes the one that loads it, and those that come meanwhile."""
         if self._state is EngineState.READY:
             return not self._llm.errored
-        return self._state in (EngineState.IDLE, EngineState.STARTING)
+        return self._state in (EngineState.IDLE, EngineState.STARTING) and self._load_error is None
 
     def check(self) -> None:
         """Raises `Unavailable` when requests cannot be taken now."""
+        if self._load_error is not None:
+            raise self._load_error
         if not self.is_ready:
             state = EngineState.RESTARTING if self._state is EngineState.READY else self._state
             raise Unavailable(f"the text engine is {state.value}; try again in some seconds")
@@ -103,7 +108,8 @@ class TextEngine:
         Raises:
             Unavailable: the engine cannot take it.
         """
-        self.check()
+        if self._state is not EngineState.IDLE:  # an idle engine tries to load, whatever came of it before
+            self.check()
         self._loop.call_soon_threadsafe(self._begin, request, stream)
 
     def stop(self) -> None:
@@ -136,16 +142,27 @@ class TextEngine:
             self._state = state
 
     async def _start_engine(self) -> None:
-        may_fork, self._is_first_start = self._is_first_start, False
+        may_fork = self._is_first_start and not self._setup.lazy
+        self._is_first_start = False
         llm = start_engine(self._args, may_fork=may_fork)
         try:
             await llm.get_supported_tasks()
+            for name, adapter in self._lora_requests.items():
+                await self._try_adapter(llm, name, adapter)
         except BaseException:
             llm.shutdown(timeout=_ENGINE_STOP_TIMEOUT)
             raise
         self._llm = llm
         self._set_limits(llm.model_config)
         self._move_to(EngineState.READY)
+
+    @staticmethod
+    async def _try_adapter(llm: AsyncLLM, name: str, adapter: LoRARequest) -> None:
+        """Loads an adapter now: one that cannot be loaded would end the engine at its first request."""
+        try:
+            await llm.add_lora(adapter)
+        except Exception as error:
+            raise SetupError(f"LoRA adapter {name!r} of {adapter.lora_path} cannot be loaded: {error}") from None
 
     def _set_limits(self, model: ModelConfig) -> None:
         images = model.multimodal_config.get_limit_per_prompt("image") if model.is_multimodal_model else 0
@@ -164,16 +181,21 @@ class TextEngine:
 
     async def _load(self) -> None:
         self._move_to(EngineState.STARTING)
+        self._load_error = None
         try:
             await self._start_engine()
         except Exception as error:
-            self._move_to(EngineState.IDLE)
             self._log.log_error(f"[text] the model could not be loaded: {error!r}")
-            raise Unavailable(f"the model could not be loaded: {error}; once that is mended, try again") from None
+            self._load_error = Unavailable(f"the model could not be loaded: {error}; try again when that is mended")
+            self._move_to(EngineState.IDLE)
+            raise self._load_error from None
         finally:
             self._loading = None
 
     def _begin(self, request: TextRequest, stream: ResponseStream) -> None:
+        if self._state is EngineState.RESTARTING:
+            stream.fail(Unavailable(_ENGINE_DIED))
+            return
         request_id = uuid.uuid4().hex
         task = self._loop.create_task(self._serve(request_id, request, stream))
         self._running[request_id] = _Running(task, stream)
@@ -270,6 +292,7 @@ class TextEngine:
     async def _replace_engine(self) -> None:
         self._move_to(EngineState.RESTARTING)
         self._log.log_error("[text] the engine's process died; starting a new one")
+        await asyncio.sleep(0)  # for requests that were handed over before the state changed
         await self._end_streams()
         self._shut_down_engine()
         backoff = _FIRST_BACKOFF
@@ -284,7 +307,7 @@ class TextEngine:
                 backoff = min(2 * backoff, _LONGEST_BACKOFF)
 
     def _shut_down_engine(self) -> None:
-        if self._is_first_start:
+        if self._llm is None:
             return
         try:
             self._llm.shutdown(timeout=_ENGINE_STOP_TIMEOUT)
@@ -304,6 +327,9 @@ class TextEngine:
         for watch in self._supervision:
             watch.cancel()
         await self._end_streams()
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
         self._shut_down_engine()
 
 

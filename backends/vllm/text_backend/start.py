@@ -28,7 +28,7 @@ def start_engine(args: AsyncEngineArgs, *, may_fork: bool) -> AsyncLLM:
 
     Args:
         args: The model's engine arguments.
-        may_fork: Nothing has run on torch, a tokenizer or an engine in this process yet, so that a copy of it works.
+        may_fork: No other thread of this process has done any work yet, so that a copy of it works.
 
     Raises:
         Exception: What vLLM raises when a model cannot be loaded.
