@@ -1,0 +1,93 @@
+"""What a model's folder says about how it is served: `1/model.json` and `config.pbtxt`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from image_engine.errors import InvalidArgument, SetupError
+from image_engine.parameters import BY_NAME
+
+
+class ModelSettings(BaseModel):
+    """The content of `model.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    model: str = Field(min_length=1)
+    """A folder in diffusers' layout, a name on the Hugging Face hub, or one `.safetensors` file of a whole model."""
+    revision: str | None = None
+    variant: str | None = None
+    """The files to prefer where there are such, except in float32: `fp16` takes `….fp16.safetensors`."""
+    dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
+    """auto: float16 on a GPU, float32 on a CPU."""
+    unet: str | None = None
+    """A `.safetensors` file of UNet weights to use in place of the model's own, as for SDXL-Lightning: a path, or
+    `owner/name/file` on the hub."""
+    vae: str | None = None
+    """A VAE to use in place of the model's own: a folder or a name on the hub."""
+    scheduler_config: dict[str, Any] = {}
+    """Changes to the noise schedule that came with the model, such as `{"timestep_spacing": "trailing"}`."""
+    defaults: dict[str, Any] = {}
+    """Request parameters where they are not given, such as `{"num_inference_steps": 4, "guidance_scale": 0}`."""
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    """Part of the GPU's memory that the model and its work may use."""
+    working_memory: int | None = Field(None, ge=1)
+    """Bytes for a denoising step and a decoding together; null: what `gpu_memory_utilization` leaves on a GPU, a
+    quarter of the memory that is free at the start on a CPU."""
+    max_batch_size: int = Field(8, ge=1)
+    """Most images in one denoising step."""
+    max_queue_size: int = Field(64, ge=1)
+    """Most requests that wait; beyond it they are refused as UNAVAILABLE."""
+    enable_cpu_offload: bool = False
+    enable_attention_slicing: bool = False
+    enable_vae_slicing: bool = False
+    enable_vae_tiling: bool = False
+
+    @field_validator("defaults")
+    @classmethod
+    def _are_allowed(cls, defaults: dict[str, Any]) -> dict[str, Any]:
+        for name, value in defaults.items():
+            if name not in BY_NAME or BY_NAME[name].required:
+                raise ValueError(f"{name} is not a request parameter with a default")
+            try:
+                BY_NAME[name].check_untyped(value)
+            except InvalidArgument as error:
+                raise ValueError(str(error)) from None
+        return defaults
+
+
+@dataclass(frozen=True)
+class ModelSetup:
+    """One model instance: its settings, labels for metrics, and whether it is loaded at its first request."""
+
+    settings: ModelSettings
+    metric_labels: dict[str, str]
+    lazy: bool
+
+    @classmethod
+    def load(cls, args: dict[str, str], version_dir: Path) -> "ModelSetup":
+        """Reads the folder; `args` are those that Triton gives `initialize`.
+
+        Raises:
+            SetupError: `model.json` is missing or not what it should be.
+        """
+        path = version_dir / "model.json"
+        try:
+            settings = ModelSettings.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise SetupError(f"{path} is missing: it names the model to serve") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "content"
+            raise SetupError(f"{path}: {where}: {first['msg']}") from None
+        parameters = json.loads(args["model_config"]).get("parameters", {})
+        loading = parameters.get("MODEL_LOADING", {}).get("string_value", "eager")
+        labels = {
+            "model": args["model_name"],
+            "version": args["model_version"],
+            "instance": args["model_instance_name"],
+        }
+        return cls(settings, labels, lazy=loading == "lazy")

@@ -1,0 +1,121 @@
+"""What follows the last denoising step: decoding, then encoding and sending, beside the steps of others."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from PIL import Image
+
+from image_engine.encoding import encode_image
+from image_engine.errors import Cancelled, ImageError, InternalError
+from image_engine.job import Job
+from image_engine.memory import is_out_of_memory
+from image_engine.model import ImageModel
+
+_MOST_ENCODERS = 4  # threads
+
+
+class Finisher:
+    """Decodes one request after the other in a thread of its own and makes files of several at a time.
+
+    Args:
+        model: The loaded model.
+        done: Called once for each request, from any thread, with what ended it: None if its images were sent.
+    """
+
+    def __init__(self, model: ImageModel, done: Callable[[Job, Exception | None], None]) -> None:
+        self._model = model
+        self._done = done
+        cores = len(os.sched_getaffinity(0))
+        self._decoding = ThreadPoolExecutor(1, "image-decoding", _share_cores, (model.device, cores))
+        encoders = min(_MOST_ENCODERS, cores)
+        self._encoding = ThreadPoolExecutor(encoders, "image-encoding")
+        self._stream = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None
+
+    def finish(self, job: Job, *, idle: bool) -> None:
+        """Takes over a request whose steps are all done; from now on only the finisher writes to its stream.
+
+        It is decoded in the caller's thread where that is quicker: with CPU offload, since the VAE and the UNet cannot
+        both be on the GPU, and on a CPU if it is `idle`, nobody waiting for a next step, since it has all cores then.
+        """
+        if self._model.offloaded or (idle and self._model.device.type == "cpu"):
+            self._decode(job)
+        else:
+            self._decoding.submit(self._decode, job)
+
+    def stop(self) -> None:
+        """Takes no more requests."""
+        self._decoding.shutdown(wait=False, cancel_futures=True)
+        self._encoding.shutdown(wait=False, cancel_futures=True)
+
+    def _decode(self, job: Job) -> None:
+        try:
+            if job.stream.is_cancelled():
+                raise Cancelled("the request was cancelled")
+            with self._on_stream():
+                pictures = self._pictures(job)
+            job.drawings.clear()
+            self._encoding.submit(self._send, job, pictures)
+        except Exception as error:
+            self._end(job, error)
+
+    def _pictures(self, job: Job) -> list[Image.Image]:
+        """All images of a request in one call if there is memory for it, else one after the other."""
+        latents = [drawing.latents for drawing in job.drawings]
+        if len(latents) > 1 and self._model.budget.fits_decoding(job.size, len(latents)):
+            try:
+                return self._model.decoder.decode(torch.cat(latents))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._model.free_memory()
+        return [picture for one in latents for picture in self._model.decoder.decode(one)]
+
+    def _on_stream(self) -> AbstractContextManager[Any]:
+        """On a GPU, decoding is not queued behind the denoising steps."""
+        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+
+    def _send(self, job: Job, pictures: list[Image.Image]) -> None:
+        try:
+            seeds = job.request.seeds
+            files = [encode_image(picture, job.request, seed) for picture, seed in zip(pictures, seeds, strict=True)]
+            job.stream.send_images(files, seeds)
+        except Exception as error:
+            self._end(job, error)
+        else:
+            self._done(job, None)
+
+    def _end(self, job: Job, error: Exception) -> None:
+        job.stream.fail(explain(error, job))
+        self._done(job, error)
+
+
+def _share_cores(device: torch.device, cores: int) -> None:
+    """On a CPU the decoding thread takes half the cores: the more threads there are in all, the sooner OpenMP puts
+    them to sleep between operations, which can double the time of a small model's step.
+    """
+    if device.type == "cpu":
+        torch.set_num_threads(max(1, cores // 2))
+
+
+def explain(error: Exception, job: Job) -> ImageError:
+    """The error that a client is told of."""
+    if isinstance(error, ImageError):
+        return error
+    if is_out_of_memory(error):
+        width, height = job.size
+        return InternalError(
+            f"drawing failed: {width}x{height} needs more memory than there is: ask for a smaller image, or have "
+            "attention slicing, VAE tiling or CPU offload switched on"
+        )
+    return InternalError(f"drawing failed: {error!r}")
+
+
+def reason(error: Exception) -> str:
+    """The label of metric `fictures_image_failures_total`."""
+    if isinstance(error, ImageError):
+        return error.code.lower()
+    return "out_of_memory" if is_out_of_memory(error) else "internal"

@@ -1,0 +1,106 @@
+"""The loaded model: the pipeline's parts, each with its part of the work, and how much fits into memory."""
+
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from image_engine.config import ModelSettings
+from image_engine.decoding import Decoder
+from image_engine.denoising import Denoiser, Drawing
+from image_engine.loading import find_device, load_pipeline
+from image_engine.memory import MemoryBudget, peak_bytes, working_memory
+from image_engine.prompts import PromptEncoder
+from image_engine.request import ImageRequest
+
+_MEASURED_SIDE = {"cpu": 256, "cuda": 1024}  # pixels of the image that memory is measured with
+
+
+@dataclass(frozen=True)
+class ImageModel:
+    """Everything that a Stable Diffusion XL does, one call each."""
+
+    encoder: PromptEncoder
+    denoiser: Denoiser
+    decoder: Decoder
+    budget: MemoryBudget
+    device: torch.device
+    offloaded: bool
+    """Whether the parts take turns on the GPU, so that only one may work at a time."""
+    description: str
+
+    @classmethod
+    def load(cls, settings: ModelSettings) -> "ImageModel":
+        """Loads the weights and measures a step and a decoding, which also warms the kernels up.
+
+        Raises:
+            SetupError: The model cannot be loaded.
+        """
+        device = find_device()
+        pipeline = load_pipeline(settings, device)
+        encoder, denoiser, decoder = PromptEncoder(pipeline), Denoiser(pipeline), Decoder(pipeline)
+        budget = _measure(settings, device, encoder, denoiser, decoder)
+        side = _MEASURED_SIDE[device.type]
+        return cls(
+            encoder=encoder,
+            denoiser=denoiser,
+            decoder=decoder,
+            budget=budget,
+            device=device,
+            offloaded=settings.enable_cpu_offload and device.type == "cuda",
+            description=f"{settings.model} on {device.type} in {_name(pipeline.unet.dtype)}; up to "
+            f"{budget.capacity((side, side))} images of {side}x{side} in a denoising step",
+        )
+
+    def start(self, request: ImageRequest) -> list[Drawing]:
+        """The request's images before their first step. Raises `InvalidArgument` for too many steps."""
+        return [
+            self.denoiser.start(
+                self.encoder.encode(
+                    request.prompt,
+                    request.negative_prompt,
+                    guided=self.denoiser.needs_negative(request.guidance_scale),
+                ),
+                width=request.width,
+                height=request.height,
+                steps=request.num_inference_steps,
+                guidance_scale=request.guidance_scale,
+                scheduler=request.scheduler,
+                seed=seed,
+            )
+            for seed in request.seeds
+        ]
+
+    def denoise(self, drawings: Sequence[Drawing]) -> None:
+        """One step for each, done when this returns."""
+        self.denoiser.step(drawings)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def free_memory(self) -> None:
+        """Gives back what a failed call left."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _measure(
+    settings: ModelSettings, device: torch.device, encoder: PromptEncoder, denoiser: Denoiser, decoder: Decoder
+) -> MemoryBudget:
+    side = _MEASURED_SIDE[device.type]
+    guided = denoiser.needs_negative(2.0)
+    embeddings = encoder.encode("", None, guided=guided)
+    drawing = denoiser.start(
+        embeddings, width=side, height=side, steps=2, guidance_scale=2.0, scheduler="euler", seed=0
+    )
+    available = working_memory(settings, device)
+    step = peak_bytes(lambda: denoiser.step([drawing]), device)
+    decode = peak_bytes(lambda: decoder.decode(drawing.latents), device)
+    pixels = side * side
+    return MemoryBudget(available, step / pixels, decode / pixels, settings.max_batch_size)
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,73 @@
+"""The answers to one request: one writer, and exactly one final response.
+
+A stream is written by one thread at a time: the one that read the request until it is given to the engine, the
+engine's from then on, and the one that makes the files at the end.
+"""
+
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from image_engine.errors import ImageError
+
+_FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
+
+class ResponseStream:
+    """The responses of one request. After the final one, sending is an error and failing is ignored.
+
+    Triton cannot unload a model as long as a sender exists, so it is let go with the final response.
+    """
+
+    def __init__(self, sender: Any) -> None:
+        self._sender = sender
+        self.names_status = False
+        """Whether an error's message begins with its status."""
+
+    @property
+    def finished(self) -> bool:
+        return self._sender is None
+
+    def send_step(self, step: int, total_steps: int, previews: list[bytes]) -> None:
+        """One denoising step is done."""
+        tensors = [_numbers("step", [step], np.int32), _numbers("total_steps", [total_steps], np.int32)]
+        if previews:
+            tensors.append(_files("preview", previews))
+        self._sender.send(pb_utils.InferenceResponse(tensors))
+
+    def send_images(self, files: list[bytes], seeds: tuple[int, ...]) -> None:
+        """The end, with a file and a seed for each image."""
+        self._finish(pb_utils.InferenceResponse([_files("image", files), _numbers("seed", seeds, np.int64)]))
+
+    def send_empty(self) -> None:
+        """The end, with nothing: the answer to a health check."""
+        self.send_images([], ())
+
+    def fail(self, error: ImageError) -> None:
+        """Ends the stream with an error, unless it has ended. Never raises: there is nobody left to tell."""
+        if self.finished:
+            return
+        message = f"{error.code}: {error}" if self.names_status else str(error)
+        triton_error = pb_utils.TritonError(message, getattr(pb_utils.TritonError, error.code))
+        try:
+            self._finish(pb_utils.InferenceResponse(error=triton_error))
+        except Exception as failure:
+            pb_utils.Logger.log_error(f"[image] a stream could not be ended with {error!r}: {failure!r}")
+
+    def is_cancelled(self) -> bool:
+        return not self.finished and self._sender.is_cancelled()
+
+    def _finish(self, response: Any) -> None:
+        sender, self._sender = self._sender, None
+        sender.send(response, flags=_FINAL)
+
+
+def _files(name: str, files: list[bytes]) -> Any:
+    array = np.empty(len(files), dtype=np.object_)
+    array[:] = files
+    return pb_utils.Tensor(name, array)
+
+
+def _numbers(name: str, values: Any, kind: type) -> Any:
+    return pb_utils.Tensor(name, np.array(values, dtype=kind))
