@@ -61,23 +61,20 @@ class Settings(BaseSettings):
 
     image_model_name: str | None = Field(
         None,
-        description="Not yet in effect: image model: a Hugging Face name or a folder; "
-        "unset: the tiny SDXL of the project.",
+        description="Image model: a Hugging Face name, a folder or a .safetensors file; unset: the tiny SDXL.",
     )
     image_gpu_memory_utilization: Fraction = Field(
-        0.9, description="Not yet in effect: part of the GPU's memory that the image model may use."
+        0.9, description="Part of the GPU's memory that the image model may use."
     )
     diffusers_enable_cpu_offload: bool = Field(
-        False, description="Not yet in effect: keep the image model's parts in main memory while they are idle."
+        False, description="Keep the image model's parts in main memory while they are idle."
     )
     diffusers_enable_attention_slicing: bool = Field(
-        False, description="Not yet in effect: compute the image model's attention in slices: less memory, slower."
+        False, description="Compute the image model's attention in slices: less memory, slower."
     )
-    diffusers_enable_vae_slicing: bool = Field(
-        False, description="Not yet in effect: decode one image of a batch at a time."
-    )
+    diffusers_enable_vae_slicing: bool = Field(False, description="Decode one image of a batch at a time.")
     diffusers_enable_vae_tiling: bool = Field(
-        False, description="Not yet in effect: decode large images tile by tile: less memory, slower."
+        False, description="Decode large images tile by tile: less memory, slower."
     )
 
     api_host: str = Field(

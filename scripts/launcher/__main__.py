@@ -47,11 +47,9 @@ def serve(instance: Instance, settings: Settings, display: Display) -> None:
         display.say("removed what an earlier run left behind")
     findings = preflight.check(settings)
     stop = stop_event()
-    if settings.text_model_name is None:
-        display.say("no TEXT_MODEL_NAME: serving the tiny Gemma (random weights, it writes nonsense)")
-        if not models.make_tiny_gemma(stop):
-            display.say("stopped")
-            return
+    if not make_tiny_models(settings, stop, display):
+        display.say("stopped")
+        return
     backends = triton.assemble(findings.distribution)
     if findings.compiler is None:
         display.say(
@@ -63,6 +61,7 @@ def serve(instance: Instance, settings: Settings, display: Display) -> None:
         instance.repository,
         settings,
         findings.text_model,
+        findings.image_model,
         findings.lora_modules,
         compiled=compiled,
     )
@@ -77,6 +76,19 @@ def serve(instance: Instance, settings: Settings, display: Display) -> None:
         display.say("stopping")
         server.close()
         display.say("stopped")
+
+
+def make_tiny_models(settings: Settings, stop: Event, display: Display) -> bool:
+    """Make those that stand in for models that no setting names; False if `stop` was set meanwhile."""
+    if settings.text_model_name is None:
+        display.say("no TEXT_MODEL_NAME: serving the tiny Gemma (random weights, it writes nonsense)")
+        if not models.make_tiny_gemma(stop):
+            return False
+    if settings.image_model_name is None:
+        display.say("no IMAGE_MODEL_NAME: serving the tiny SDXL (random weights, it draws noise)")
+        if not models.make_tiny_sdxl(stop):
+            return False
+    return True
 
 
 def stop_event() -> Event:

@@ -8,7 +8,7 @@ from rich.status import Status
 
 from fictures.settings import Settings
 from launcher.preflight import Findings
-from launcher.repository import TEXT_MODEL
+from launcher.repository import IMAGE_MODEL, TEXT_MODEL
 from launcher.triton import LOOPBACK
 
 QUIET_INTERVAL = 15.0
@@ -59,6 +59,7 @@ class Display:
         model = f"{http}/v2/models/{TEXT_MODEL}"
         body = '\'{"text_input": "Once upon a time", "max_tokens": 32}\''
         stream = '\'{"text_input": "Once upon a time", "stream": true, "max_tokens": 32}\''
+        image = '\'{"prompt": "a lighthouse at night", "width": 256, "height": 256, "base64": true}\''
         for line in (
             f"[bold]Triton HTTP[/]   {http}",
             f"[bold]Triton gRPC[/]   {LOOPBACK}:{settings.triton_grpc_port}",
@@ -67,17 +68,19 @@ class Display:
             "Try:",
             f"  curl -s {model}/generate -d {body}",
             f"  curl -sN {model}/generate_stream -d {stream}",
-            f"  {self._fictures(settings)}",
+            f"  curl -s {http}/v2/models/{IMAGE_MODEL}/generate -d {image} | head -c 300",
+            f'  {self._fictures(settings)} text "Once upon a time"',
+            f'  {self._fictures(settings)} image "a lighthouse at night" --width 256 --height 256 -o lighthouse.png',
         ):
             self._out.print(line)
         if settings.model_loading == "lazy":
-            self.say("MODEL_LOADING=lazy: the first request loads the text model, and waits for it")
+            self.say("MODEL_LOADING=lazy: a model is loaded by its first request, which waits for it")
 
     @staticmethod
     def _fictures(settings: Settings) -> str:
         port = settings.triton_grpc_port
         variable = f"TRITON_GRPC_PORT={port} " if port != 8001 else ""
-        return f'{variable}.venv/bin/fictures text "Once upon a time"'
+        return f"{variable}.venv/bin/fictures"
 
     def _end_progress(self) -> None:
         if self._status is not None:

@@ -2,11 +2,19 @@
 
 import re
 import signal
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
+class ConfiguredModel(NamedTuple):
+    """What a model of the repository is to load, and the setting that says so."""
+
+    setting: str
+    name: str
+
+
 class Failure(NamedTuple):
-    """A pattern of the log, and the line for people; `{model}` and the pattern's named groups are filled in."""
+    """A pattern of the log, and the line for people, with `{setting}`, `{model}` and the pattern's groups filled in."""
 
     pattern: str
     message: str
@@ -21,18 +29,18 @@ FAILURES = (
     Failure(
         r"RepositoryNotFoundError|is not a valid model identifier|Repository Not Found"
         r"|Invalid repository ID or local directory specified",
-        "TEXT_MODEL_NAME={model}: no such model on the Hugging Face hub, or a private one: check the name, and set "
+        "{setting}={model}: no such model on the Hugging Face hub, or a private one: check the name, and set "
         "HF_TOKEN if it is private",
     ),
     Failure(
         r"LocalEntryNotFoundError|OfflineModeIsEnabled|couldn't connect to '?\"?https?://\S+|Cannot reach https?://"
         r"|NameResolutionError|Temporary failure in name resolution",
         "{model} is not on this machine and the Hugging Face hub cannot be reached: check the network and "
-        "HF_HUB_OFFLINE, or set TEXT_MODEL_NAME to a folder",
+        "HF_HUB_OFFLINE, or set {setting} to a folder",
     ),
     Failure(
         r"Cannot find any model weights|does not appear to have a file named (?P<file>\S+)",
-        "TEXT_MODEL_NAME={model}: the model is incomplete (weights or configuration files are missing)",
+        "{setting}={model}: the model is incomplete (weights or configuration files are missing)",
     ),
     Failure(
         r"Model architectures? (?P<architecture>\[.*?\]) (?:are|is) not supported",
@@ -82,20 +90,30 @@ FAILURES = (
 )
 
 _QUOTES = ' "'
+_TRACE = r"\n\nAt:"  # how Triton appends a Python traceback, escaped
 _MODEL_FAILURE = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.+)")
 _ERROR = re.compile(r'^E\d{4} .*?\] (?P<reason>(?!"CudaDriverHelper).+)', re.MULTILINE)
 
 
-def explain(log: str, model: str, returncode: int | None = None) -> str:
-    """One line that says why the start failed and what to do, out of the captured log."""
+def explain(log: str, models: Mapping[str, ConfiguredModel], returncode: int | None = None) -> str:
+    """One line that says why the start failed and what to do, out of the captured log.
+
+    Args:
+        log: What tritonserver and the models wrote.
+        models: By Triton's names of them; where the log does not say which one failed, the first is meant.
+        returncode: How tritonserver ended.
+    """
+    failed = _MODEL_FAILURE.search(log)
+    model = models.get(failed["model"] if failed else "") or next(iter(models.values()))
     for failure in FAILURES:
         if found := re.search(failure.pattern, log):
             values = {name: value or "" for name, value in found.groupdict().items()}
-            return failure.message.format_map({"model": model} | values)
+            return failure.message.format_map({"setting": model.setting, "model": model.name} | values)
     if returncode == -signal.SIGKILL:
         return "tritonserver was killed, most likely because the machine ran out of memory: use a smaller model"
-    if found := _MODEL_FAILURE.search(log):
-        return f"{found['model']} did not start: {found['reason'].strip(_QUOTES)}"
+    if failed:
+        reason = failed["reason"].split(_TRACE)[0]
+        return f"{failed['model']} did not start: {reason.strip(_QUOTES)}"
     if errors := _ERROR.findall(log):
         return f"the server did not start: {errors[-1].strip(_QUOTES)}"
     return "tritonserver ended without saying why" + (f" (exit code {returncode})" if returncode else "")

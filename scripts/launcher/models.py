@@ -1,4 +1,4 @@
-"""Finds the text model that the settings name, and makes the tiny one when they name none."""
+"""Finds the models that the settings name, and makes the tiny ones when they name none."""
 
 import os
 import re
@@ -14,8 +14,18 @@ from launcher.layout import ROOT, RUN, shown
 
 TINY_KV_CACHE = 256 << 20  # bytes, some 170,000 tokens of the tiny model: touching a whole GiB takes seconds
 TINY_GEMMA = RUN / "models" / "tiny-gemma"
+TINY_SDXL = RUN / "models" / "tiny-sdxl"
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 FOLDER_STARTS = ("/", "./", "../", "~")
+
+
+@dataclass(frozen=True)
+class ImageModel:
+    """What diffusers is to load: a folder, a name on the Hugging Face hub, or one file."""
+
+    name: str
+    is_local: bool
+    """Whether nothing of it comes from the hub."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +51,23 @@ def find_text_model(settings: Settings) -> TextModel:
         dtype = "float32" if settings.text_dtype == "auto" else settings.text_dtype
         kv_cache = None if "vllm_cpu_kvcache_space" in settings.model_fields_set else TINY_KV_CACHE
         return TextModel(str(TINY_GEMMA), dtype, is_local=True, kv_cache_bytes=kv_cache)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise LaunchError(f"TEXT_MODEL_NAME={name}: the folder holds no model (it has no config.json)")
-        return TextModel(str(folder.resolve()), settings.text_dtype, is_local=True)
-    if name.startswith(FOLDER_STARTS):
-        raise LaunchError(f"TEXT_MODEL_NAME={name}: no such folder: give a folder or a Hugging Face name")
-    if not HUB_NAME.fullmatch(name):
-        raise LaunchError(f"TEXT_MODEL_NAME={name}: neither a folder nor a Hugging Face name (owner/model)")
-    _require_cached_when_offline(name, settings.text_revision)
-    return TextModel(name, settings.text_dtype, is_local=False)
+    place = _find("TEXT_MODEL_NAME", name, "config.json", settings.text_revision)
+    return TextModel(place.name, settings.text_dtype, is_local=place.is_local)
+
+
+def find_image_model(settings: Settings) -> ImageModel:
+    """The image model of the settings. The tiny model need not be there yet.
+
+    Raises:
+        LaunchError: The settings name a folder that is none, or something that is neither folder, file nor name.
+    """
+    name = settings.image_model_name
+    if name is None:
+        return ImageModel(str(TINY_SDXL), is_local=True)
+    file = Path(name).expanduser()
+    if file.suffix == ".safetensors" and file.is_file():
+        return ImageModel(str(file.resolve()), is_local=False)  # its tokenizers come from the hub
+    return _find("IMAGE_MODEL_NAME", name, "model_index.json", None)
 
 
 def find_lora_modules(settings: Settings) -> dict[str, str]:
@@ -74,34 +90,55 @@ def find_lora_modules(settings: Settings) -> dict[str, str]:
     return found
 
 
-def _require_cached_when_offline(name: str, revision: str | None) -> None:
+def _find(variable: str, name: str, config: str, revision: str | None) -> ImageModel:
+    """A folder that has the file `config`, or a name on the hub."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / config).is_file():
+            raise LaunchError(f"{variable}={name}: the folder holds no model (it has no {config})")
+        return ImageModel(str(folder.resolve()), is_local=True)
+    if name.startswith(FOLDER_STARTS):
+        raise LaunchError(f"{variable}={name}: no such folder: give a folder or a Hugging Face name")
+    if not HUB_NAME.fullmatch(name):
+        raise LaunchError(f"{variable}={name}: neither a folder nor a Hugging Face name (owner/model)")
+    _require_cached_when_offline(variable, name, config, revision)
+    return ImageModel(name, is_local=False)
+
+
+def _require_cached_when_offline(variable: str, name: str, config: str, revision: str | None) -> None:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE"):
         return
     from huggingface_hub import try_to_load_from_cache  # half a second, and rarely needed
 
-    if not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+    if not isinstance(try_to_load_from_cache(name, config, revision=revision), str):
         raise LaunchError(
-            f"TEXT_MODEL_NAME={name}: not in the local Hugging Face cache, and HF_HUB_OFFLINE is set: "
+            f"{variable}={name}: not in the local Hugging Face cache, and HF_HUB_OFFLINE is set: "
             "unset it, or download the model first"
         )
 
 
 def make_tiny_gemma(stop: Event) -> bool:
-    """Make the tiny model unless it is there, whole or not at all; False if `stop` was set meanwhile.
+    """Make the tiny Gemma unless it is there; False if `stop` was set meanwhile. Raises `LaunchError`."""
+    return _make(TINY_GEMMA, "config.json", "make_tiny_gemma.py", stop)
 
-    Raises:
-        LaunchError: It could not be made.
-    """
-    if (TINY_GEMMA / "config.json").is_file():
+
+def make_tiny_sdxl(stop: Event) -> bool:
+    """Make the tiny Stable Diffusion XL unless it is there; False if `stop` was set meanwhile. Raises `LaunchError`."""
+    return _make(TINY_SDXL, "model_index.json", "make_tiny_sdxl.py", stop)
+
+
+def _make(folder: Path, config: str, script: str, stop: Event) -> bool:
+    """Make a tiny model, whole or not at all. Raises `LaunchError` if it cannot be made."""
+    if (folder / config).is_file():
         return True
-    TINY_GEMMA.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(ROOT / "scripts" / "make_tiny_gemma.py"), "--output", str(TINY_GEMMA)]
-    log = TINY_GEMMA.parent / "make_tiny_gemma.log"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(ROOT / "scripts" / script), "--output", str(folder)]
+    log = folder.parent / f"{Path(script).stem}.log"
     process = processes.start(command, os.environ, log, ROOT)
     while process.poll() is None:
         if stop.wait(0.1):
             processes.stop(process, grace=1)
             return False
-    if process.returncode and not (TINY_GEMMA / "config.json").is_file():  # another copy may have been faster
-        raise LaunchError(f"the tiny model could not be made: see {shown(log)}")
+    if process.returncode and not (folder / config).is_file():  # another copy may have been faster
+        raise LaunchError(f"the tiny model {folder.name} could not be made: see {shown(log)}")
     return True

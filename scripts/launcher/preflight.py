@@ -15,7 +15,15 @@ from launcher import triton
 from launcher.compiler import find_compiler
 from launcher.errors import LaunchError
 from launcher.layout import shown
-from launcher.models import TINY_GEMMA, TextModel, find_lora_modules, find_text_model
+from launcher.models import (
+    TINY_GEMMA,
+    TINY_SDXL,
+    ImageModel,
+    TextModel,
+    find_image_model,
+    find_lora_modules,
+    find_text_model,
+)
 
 PORTS = ("TRITON_HTTP_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT")
 MINIMUM_GLIBC = (2, 35)
@@ -28,26 +36,31 @@ class Findings:
     distribution: triton.Distribution
     libpython: Path
     text_model: TextModel
+    image_model: ImageModel
     lora_modules: dict[str, str]
     compiler: str | None
     """None: the model runs without being compiled, which is slower and starts sooner."""
 
     def lines(self) -> list[tuple[str, str]]:
         """Name and value of each finding, for people."""
-        model = (
-            "tiny Gemma, made at the first start" if self.text_model.name == str(TINY_GEMMA) else self.text_model.name
-        )
+        tiny = {str(TINY_GEMMA): "tiny Gemma", str(TINY_SDXL): "tiny SDXL"}
+        names = [
+            f"{tiny[name]}, made at the first start" if name in tiny else name
+            for name in (self.text_model.name, self.image_model.name)
+        ]
         return [
             ("glibc", platform.libc_ver()[1]),
             ("Python", f"{platform.python_version()}, {self.libpython / triton.LIBPYTHON}"),
             ("NumPy", version("numpy")),
             ("Triton", f"nvidia-pytriton {version('nvidia-pytriton')}, {shown(self.distribution.binary)}"),
             ("vLLM", _vllm_version()),
+            ("diffusers", version("diffusers")),
             (
                 "C++",
                 self.compiler or "no compiler with Python's headers: the model runs uncompiled, up to half as fast",
             ),
-            ("text model", model),
+            ("text model", names[0]),
+            ("image model", names[1]),
         ]
 
 
@@ -62,9 +75,10 @@ def check(settings: Settings) -> Findings:
     distribution = triton.find_distribution()
     libpython = triton.find_libpython()
     text_model = find_text_model(settings)
+    image_model = find_image_model(settings)
     lora_modules = find_lora_modules(settings)
     check_ports({name: getattr(settings, name.lower()) for name in PORTS})
-    return Findings(distribution, libpython, text_model, lora_modules, find_compiler())
+    return Findings(distribution, libpython, text_model, image_model, lora_modules, find_compiler())
 
 
 def check_glibc(found: tuple[str, str]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import httpx
 
-from launcher.repository import TEXT_MODEL
+from launcher.repository import ENGINES, MODELS
 
 PHASES = (
     # A piece of the log, and what it means; the last line of this table that was reached counts.
@@ -14,7 +14,7 @@ PHASES = (
     ("init engine", "starting vLLM"),
     ("Starting to load model", "loading the text model"),
     ("Loading weights took", "text model loaded"),
-    ("Warming up model", "compiling and warming up"),
+    ("Warming up model", "compiling and warming up the text model"),
     ("Started GRPCInferenceService", "opening the ports"),
     ("Started HTTPService", "opening the ports"),
 )
@@ -32,25 +32,28 @@ class Probe:
     def server_ready(self) -> bool:
         return self._succeeds("/v2/health/ready")
 
-    def model_ready(self, model: str = TEXT_MODEL) -> bool:
+    def model_ready(self, model: str) -> bool:
         return self._succeeds(f"/v2/models/{model}/ready")
 
-    def engine_ready(self) -> bool:
-        """Send the request that our backend answers at once if its engine takes requests, with an error if not."""
+    def engine_ready(self, model: str) -> bool:
+        """Send the request that a model answers at once if its engine takes requests, with an error if not."""
+        question = {ENGINES[model]: "", "health_check": True}
         try:
-            answer = self._http.post(f"/v2/models/{TEXT_MODEL}/generate", json={"text_input": "", "health_check": True})
+            answer = self._http.post(f"/v2/models/{model}/generate", json=question)
         except httpx.HTTPError:
             return False
         return answer.is_success
 
-    def model_state(self, model: str = TEXT_MODEL) -> str | None:
-        """READY, LOADING, UNLOADING or UNAVAILABLE as Triton's repository index has it; None: unknown."""
+    def model_state(self, model: str) -> str | None:
+        """READY, LOADING, UNLOADING or UNAVAILABLE as Triton's repository index has it; a model that was unloaded and
+        removed is UNAVAILABLE too. None: the server does not answer.
+        """
         try:
             index = self._http.post("/v2/repository/index").raise_for_status().json()
         except (httpx.HTTPError, ValueError):
             return None
         states = [entry.get("state") for entry in index if entry.get("name") == model]
-        return next((state for state in states if state), None)
+        return next((state for state in states if state), "UNAVAILABLE")
 
     def instance_count(self, model: str) -> int:
         """How many instances, each with a stub of its own, the model that serves has; 1 if Triton does not say."""
@@ -61,8 +64,8 @@ class Probe:
             return 1
 
     def serves(self) -> bool:
-        """Whether clients can start: the server is ready and the text engine takes requests."""
-        return self.server_ready() and self.model_ready() and self.engine_ready()
+        """Whether clients can start: the server and its models are ready and the engines take requests."""
+        return self.server_ready() and all(map(self.model_ready, MODELS)) and all(map(self.engine_ready, ENGINES))
 
     def _succeeds(self, path: str) -> bool:
         try:

@@ -11,11 +11,11 @@ from pathlib import Path
 from fictures.settings import Settings
 from launcher import processes, readiness, shared_memory, state, triton
 from launcher.errors import LaunchError
-from launcher.failures import explain
+from launcher.failures import ConfiguredModel, explain
 from launcher.layout import CACHE, Instance, shown
 from launcher.preflight import Findings
 from launcher.processes import Identity
-from launcher.repository import TEXT_MODEL
+from launcher.repository import IMAGE_ENGINE, MODELS, TEXT_MODEL
 
 LOGS_KEPT = 3
 
@@ -69,9 +69,14 @@ class TritonServer:
         self.set_status(status)
         settings, found = self._settings, self._findings
         command = triton.command(found.distribution, self._backends, self._instance, settings, self.state.shm_prefix)
-        command.append(f"--load-model={TEXT_MODEL}")
+        command += [f"--load-model={model}" for model in MODELS]
         environment = triton.environment(
-            found.distribution, found.libpython, settings, found.text_model, self.state.temporary
+            found.distribution,
+            found.libpython,
+            settings,
+            found.text_model,
+            self.state.temporary,
+            offline=found.text_model.is_local and found.image_model.is_local,
         )
         self._process = processes.start(command, environment, self._instance.triton_log, self._instance.folder)
         self.state.tritonserver = processes.identify(self._process.pid)
@@ -177,7 +182,11 @@ class TritonServer:
             doing = readiness.phase(self.log())
             return f"not ready after {seconds} (while {doing}): raise START_TIMEOUT, or see {log}"
         assert self._process is not None
-        reason = explain(self.log(), self._findings.text_model.name, self._process.poll())
+        models = {
+            TEXT_MODEL: ConfiguredModel("TEXT_MODEL_NAME", self._findings.text_model.name),
+            IMAGE_ENGINE: ConfiguredModel("IMAGE_MODEL_NAME", self._findings.image_model.name),
+        }
+        reason = explain(self.log(), models, self._process.poll())
         return f"{reason} (log: {log})"
 
 

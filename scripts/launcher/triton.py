@@ -137,9 +137,11 @@ def environment(
     text_model: TextModel,
     temporary: str,
     inherited: Mapping[str, str] = os.environ,
+    *,
+    offline: bool = False,
 ) -> dict[str, str]:
     """tritonserver's environment. `temporary` is a short path: vLLM's sockets lie there, and 107 bytes is the
-    longest name a Unix socket can have.
+    longest name a Unix socket can have. `offline`: nothing comes from the Hugging Face hub.
     """
     variables = dict(inherited)
     variables |= {
@@ -159,7 +161,7 @@ def environment(
     variables.pop("PYTHONPATH", None)
     if text_model.kv_cache_bytes is None:
         variables["VLLM_CPU_KVCACHE_SPACE"] = str(settings.vllm_cpu_kvcache_space)
-    if text_model.is_local:
+    if offline:
         variables["HF_HUB_OFFLINE"] = "1"
     if settings.hf_token:
         variables["HF_TOKEN"] = settings.hf_token.get_secret_value()

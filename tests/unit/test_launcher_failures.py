@@ -4,7 +4,12 @@ import signal
 
 import pytest
 
-from launcher.failures import explain
+from launcher.failures import ConfiguredModel, explain
+
+MODELS = {
+    "gemma": ConfiguredModel("TEXT_MODEL_NAME", "google/gemma-2b-it"),
+    "sdxl_stream": ConfiguredModel("IMAGE_MODEL_NAME", "owner/sdxl"),
+}
 
 LOGS = {
     "gated": (
@@ -50,19 +55,35 @@ LOGS = {
 @pytest.mark.parametrize("name", LOGS)
 def test_a_known_failure_is_explained(name: str) -> None:
     log, words = LOGS[name]
-    line = explain(f"I0101 server.cc:1] starting\n{log}\nE0101 more noise", "google/gemma-2b-it")
+    line = explain(f"I0101 server.cc:1] starting\n{log}\nE0101 more noise", MODELS)
     assert "\n" not in line
     assert [word for word in words if word not in line] == []
 
 
 def test_an_unknown_failure_is_quoted() -> None:
     log = "E0101 12:00:00 1 model_lifecycle.cc:642] \"failed to load 'gemma' version 1: Internal: KeyError: 'x'\"\n"
-    assert explain(log, "m") == "gemma did not start: Internal: KeyError: 'x'"
+    assert explain(log, MODELS) == "gemma did not start: Internal: KeyError: 'x'"
+
+
+def test_the_model_that_failed_is_the_one_that_is_named() -> None:
+    log = (
+        "OSError: owner/sdxl is not a local folder and is not a valid model identifier listed on\n"
+        "E0101 12:00:00 1 model_lifecycle.cc:642] \"failed to load 'sdxl_stream' version 1: Internal: SetupError\"\n"
+    )
+    assert explain(log, MODELS).startswith("IMAGE_MODEL_NAME=owner/sdxl: no such model")
+
+
+def test_a_traceback_is_left_to_the_log() -> None:
+    log = (
+        "E0101 12:00:00 1 model_lifecycle.cc:642] \"failed to load 'sdxl_stream' version 1: Internal: SetupError: "
+        'no UNet\\n\\nAt:\\n  /some/file.py(34): load\\n"\n'
+    )
+    assert explain(log, MODELS) == "sdxl_stream did not start: Internal: SetupError: no UNet"
 
 
 def test_a_server_that_the_kernel_killed_points_at_memory() -> None:
-    assert "out of memory" in explain("", "m", -signal.SIGKILL)
+    assert "out of memory" in explain("", MODELS, -signal.SIGKILL)
 
 
 def test_silence_is_named() -> None:
-    assert explain("", "m", 1) == "tritonserver ended without saying why (exit code 1)"
+    assert explain("", MODELS, 1) == "tritonserver ended without saying why (exit code 1)"

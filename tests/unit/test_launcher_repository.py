@@ -7,10 +7,20 @@ import pytest
 
 from fictures.settings import Settings
 from launcher.errors import LaunchError
-from launcher.models import TINY_GEMMA, TINY_KV_CACHE, TextModel, find_lora_modules, find_text_model
+from launcher.models import (
+    TINY_GEMMA,
+    TINY_KV_CACHE,
+    TINY_SDXL,
+    ImageModel,
+    TextModel,
+    find_image_model,
+    find_lora_modules,
+    find_text_model,
+)
 from launcher.repository import lay_out
 
 MODEL = TextModel("google/gemma-2b-it", "auto", is_local=False)
+IMAGES = ImageModel("owner/sdxl", is_local=False)
 
 
 @pytest.fixture
@@ -19,12 +29,16 @@ def committed(tmp_path: Path) -> Path:
     version.mkdir(parents=True)
     (version.parent / "config.pbtxt").write_text('backend: "vllm"\n')
     (version / "model.json").write_text('{"model": "committed/model", "max_model_len": 1, "seed": 7}')
+    engine = tmp_path / "committed" / "sdxl_stream" / "1"
+    engine.mkdir(parents=True)
+    (engine.parent / "config.pbtxt").write_text('backend: "python"\n')
+    (engine / "model.json").write_text('{"model": "committed/sdxl", "variant": "fp16", "max_batch_size": 3}')
     return tmp_path / "committed"
 
 
 def laid_out(committed: Path, settings: Settings, model: TextModel = MODEL, *, compiled: bool = True) -> Path:
     target = committed.parent / "run" / "model_repository"
-    lay_out(committed, target, settings, model, settings.text_lora_modules, compiled=compiled)
+    lay_out(committed, target, settings, model, IMAGES, settings.text_lora_modules, compiled=compiled)
     return target / "gemma"
 
 
@@ -40,6 +54,45 @@ def test_settings_replace_engine_arguments_and_leave_the_others(committed: Path)
         "tensor_parallel_size": 1,
         "seed": 7,
     }
+
+
+def test_settings_replace_the_image_engines_and_leave_the_others(committed: Path) -> None:
+    settings = Settings(image_gpu_memory_utilization=0.4, diffusers_enable_vae_tiling=True)
+    folder = laid_out(committed, settings).parent / "sdxl_stream"
+    assert json.loads((folder / "1" / "model.json").read_text()) == {
+        "model": "owner/sdxl",
+        "variant": "fp16",
+        "max_batch_size": 3,
+        "gpu_memory_utilization": 0.4,
+        "enable_cpu_offload": False,
+        "enable_attention_slicing": False,
+        "enable_vae_slicing": False,
+        "enable_vae_tiling": True,
+    }
+
+
+def test_lazy_loading_is_said_to_both_engines(committed: Path) -> None:
+    repository = laid_out(committed, Settings(model_loading="lazy")).parent
+    for model in ("gemma", "sdxl_stream"):
+        assert 'string_value: "lazy"' in (repository / model / "config.pbtxt").read_text()
+
+
+def test_without_an_image_model_the_tiny_one_is_served() -> None:
+    assert find_image_model(Settings()) == ImageModel(str(TINY_SDXL), is_local=True)
+
+
+def test_an_image_model_may_be_a_single_file(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.touch()
+    assert find_image_model(Settings(image_model_name=str(file))).name == str(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("/no/such/model", "no such folder"), ("a b", "neither a folder"), (".", r"model_index\.json")]
+)
+def test_a_wrong_image_model_is_named(name: str, words: str) -> None:
+    with pytest.raises(LaunchError, match=f"IMAGE_MODEL_NAME={name}: .*{words}"):
+        find_image_model(Settings(image_model_name=name))
 
 
 def test_without_a_compiler_the_model_runs_as_it_is(committed: Path) -> None:
