@@ -27,7 +27,18 @@ if TYPE_CHECKING:
     )
     from fictures.settings import Settings, load_settings
     from fictures.stream import Stream
-    from fictures.types import ChatMessage, Health, ModelInfo, Sampling, TensorInfo, TextChunk, TextResult
+    from fictures.types import (
+        ChatMessage,
+        GeneratedImage,
+        Health,
+        ImageChunk,
+        ImageOptions,
+        ModelInfo,
+        Sampling,
+        TensorInfo,
+        TextChunk,
+        TextResult,
+    )
 
 __all__ = [
     "AsyncClient",
@@ -38,7 +49,10 @@ __all__ = [
     "ConfigurationError",
     "DeadlineExceeded",
     "FicturesError",
+    "GeneratedImage",
     "Health",
+    "ImageChunk",
+    "ImageOptions",
     "InvalidRequest",
     "ModelInfo",
     "ModelNotFound",
@@ -64,11 +78,23 @@ _OTHER_HOMES = {
     "Stream": "stream",
     "load_settings": "settings",
 }
-_TYPES = {"ChatMessage", "Health", "ModelInfo", "Sampling", "TensorInfo", "TextChunk", "TextResult"}
+_TYPES = {
+    "ChatMessage",
+    "GeneratedImage",
+    "Health",
+    "ImageChunk",
+    "ImageOptions",
+    "ModelInfo",
+    "Sampling",
+    "TensorInfo",
+    "TextChunk",
+    "TextResult",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded on first use: gRPC and pydantic take most of a second, and `fictures --help` needs neither.
+    # Loaded on first use: gRPC and pydantic take most of a second, and `fictures --help` needs neither. Pillow waits
+    # for the first picture, in `image_files`.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _OTHER_HOMES.get(name, "types" if name in _TYPES else "errors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -12,12 +13,22 @@ from typing import Any, Self, TypeVar, Unpack
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from fictures import server_state, text_request
+from fictures import image_request, server_state, text_request
 from fictures.async_stream import AsyncStream, package_errors
 from fictures.connection import Connection, Deadline, checked_timeout
 from fictures.errors import FicturesError, ServerError
 from fictures.responses import closed
-from fictures.types import ChatMessage, Health, ModelInfo, Sampling, TextChunk, TextResult
+from fictures.types import (
+    ChatMessage,
+    GeneratedImage,
+    Health,
+    ImageChunk,
+    ImageOptions,
+    ModelInfo,
+    Sampling,
+    TextChunk,
+    TextResult,
+)
 
 T = TypeVar("T")
 
@@ -28,6 +39,7 @@ class AsyncClient:
     Args:
         url: host:port of Triton's gRPC endpoint.
         model: the text model that requests go to unless they name one.
+        image_model: the image model, likewise; `<image_model>_stream` is the one that streams.
         timeout: seconds for a whole call; for a stream, seconds to wait for each next piece.
         ssl: encrypt the connection.
         root_certificates: PEM file of the authorities to trust; None: those that gRPC ships.
@@ -44,6 +56,7 @@ class AsyncClient:
         url: str = "127.0.0.1:8001",
         *,
         model: str = "gemma",
+        image_model: str = "sdxl",
         timeout: float = 60.0,
         ssl: bool = False,
         root_certificates: str | Path | None = None,
@@ -54,6 +67,7 @@ class AsyncClient:
     ) -> None:
         self.url = url
         self.model = model
+        self.image_model = image_model
         self.timeout = checked_timeout(timeout)
         self._connection = Connection.create(
             url,
@@ -147,6 +161,69 @@ class AsyncClient:
         )
         return self._stream(request, text_request.parse_chunk, timeout)
 
+    async def generate_image(
+        self,
+        prompt: str,
+        *,
+        model: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ImageOptions],
+    ) -> GeneratedImage:
+        """Make one image of `prompt`.
+
+        Args:
+            prompt: what is to be seen.
+            model: the image model, if not the client's.
+            timeout: seconds for the whole call, if not the client's.
+            options: `width`, `height`, `seed` and the others of `fictures.ImageOptions`.
+        """
+        images = await self.generate_images(prompt, model=model, timeout=timeout, **options)
+        return images[0]
+
+    async def generate_images(
+        self,
+        prompt: str,
+        *,
+        num_images: int = 1,
+        model: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ImageOptions],
+    ) -> list[GeneratedImage]:
+        """Make `num_images` images of `prompt`, each with its own seed. Other arguments as in `generate_image`."""
+        parameters = image_request.image_parameters(prompt, options)
+        request = image_request.generation_request(model or self.image_model, parameters, num_images=num_images)
+        response = await self._unary(self._stub.ModelInfer, request, self._deadline(timeout))
+        return list(await asyncio.to_thread(image_request.parse_images, response, parameters))
+
+    def stream_image(
+        self,
+        prompt: str,
+        *,
+        preview_every: int = 0,
+        num_images: int = 1,
+        model: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ImageOptions],
+    ) -> AsyncStream[ImageChunk]:
+        """Make images of `prompt` and yield an event for each denoising step, and the images in the last event.
+
+        Args:
+            prompt: what is to be seen.
+            preview_every: with the event of every so many steps comes a small picture of each image; 0: none.
+            num_images: how many images to make.
+            model: the image model, one that streams, if not that of the client's.
+            timeout: seconds to wait for each next event, if not the client's.
+            options: as in `generate_image`.
+        """
+        parameters = image_request.image_parameters(prompt, options)
+        request = image_request.stream_request(
+            model or image_request.streaming_model(self.image_model),
+            parameters,
+            num_images=num_images,
+            preview_every=preview_every,
+        )
+        return self._stream(request, image_request.ChunkParser(parameters), timeout, in_thread=True)
+
     async def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """List the models of the server's repository, with the tensors of those that are ready."""
         deadline = self._deadline(timeout)
@@ -158,15 +235,14 @@ class AsyncClient:
     async def health(self, *, timeout: float | None = None) -> Health:
         """Ask whether the server and its models can answer now. Never raises for a server that is down.
 
-        The text model is not believed when it says that it is ready: its engine is asked.
+        The text and the image model are not believed when they say that they are ready: their engines are asked.
         """
         try:
             deadline = self._deadline(timeout)
             live = await self._unary(self._stub.ServerLive, service_pb2.ServerLiveRequest(), deadline)
             ready = await self._unary(self._stub.ServerReady, service_pb2.ServerReadyRequest(), deadline)
             models = await self._index(deadline)
-            served = next(filter(self._is_probed, models), None)
-            probed = served and await self._probe(served, deadline)
+            probed = [await self._probe(model, deadline) for model in filter(self._is_probed, models)]
         except FicturesError as error:
             return server_state.unhealthy(str(error))
         return server_state.health_of(live=live.live, ready=ready.ready, models=models, probed=probed)
@@ -216,11 +292,12 @@ class AsyncClient:
         return await self._unary(self._stub.ModelMetadata, request, deadline)
 
     def _is_probed(self, model: ModelInfo) -> bool:
-        return model.ready and model.name == self.model
+        return model.ready and model.name in (self.model, image_request.streaming_model(self.image_model))
 
     async def _probe(self, model: ModelInfo, deadline: Deadline) -> ModelInfo:
+        probe_request = text_request.probe_request if model.name == self.model else image_request.probe_request
         try:
-            await self._collect(text_request.probe_request(model.name), deadline.left())
+            await self._collect(probe_request(model.name), deadline.left())
         except FicturesError as error:
             return replace(model, ready=False, reason=str(error))
         return model
@@ -237,9 +314,11 @@ class AsyncClient:
         request: service_pb2.ModelInferRequest,
         parse: Callable[[service_pb2.ModelInferResponse], T | None],
         timeout: float | None,
+        *,
+        in_thread: bool = False,
     ) -> AsyncStream[T]:
         seconds = self._seconds(timeout)
-        return AsyncStream(self._call(request, None), parse, seconds)
+        return AsyncStream(self._call(request, None), parse, seconds, in_thread=in_thread)
 
     async def _collect(
         self, request: service_pb2.ModelInferRequest, timeout: float | None

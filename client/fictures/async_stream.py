@@ -32,10 +32,13 @@ class AsyncStream(Generic[T]):
         call: Any,
         parse: Callable[[service_pb2.ModelInferResponse], T | None],
         timeout: float,
+        *,
+        in_thread: bool = False,
     ) -> None:
         self._call = call
         self._parse = parse
         self._timeout = timeout
+        self._in_thread = in_thread  # for a parse that would hold the event loop up
         self._final = False
         self._cancel = weakref.finalize(self, _cancel, call)
         self._cancel.atexit = False
@@ -55,7 +58,7 @@ class AsyncStream(Generic[T]):
                 response = await self._next_response()
                 if response is None:
                     break
-                piece = self._parse(response)
+                piece = await asyncio.to_thread(self._parse, response) if self._in_thread else self._parse(response)
                 if piece is not None:
                     return piece
         except BaseException:

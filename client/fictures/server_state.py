@@ -32,11 +32,9 @@ def with_metadata(model: ModelInfo, metadata: service_pb2.ModelMetadataResponse)
     )
 
 
-def health_of(*, live: bool, ready: bool, models: Iterable[ModelInfo], probed: ModelInfo | None) -> Health:
-    """Put the answers together; `probed` is the text model after its engine was asked."""
-    states = {model.name: READY if model.ready else model.reason for model in models}
-    if probed is not None:
-        states[probed.name] = READY if probed.ready else probed.reason
+def health_of(*, live: bool, ready: bool, models: Iterable[ModelInfo], probed: Iterable[ModelInfo]) -> Health:
+    """Put the answers together; `probed` are the models whose engines were asked, with what these said."""
+    states = {model.name: READY if model.ready else model.reason for model in (*models, *probed)}
     faults = [f"{name}: {state}" for name, state in states.items() if state not in (READY, *IDLE)]
     if not ready:
         faults.append("the server is not ready")

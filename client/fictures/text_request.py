@@ -12,7 +12,7 @@ from typing import Any
 from tritonclient.grpc import service_pb2
 
 from fictures.errors import InvalidRequest, ServerError
-from fictures.tensors import add_input, outputs_of
+from fictures.tensors import add_input, first_of, outputs_of
 from fictures.types import ChatMessage, Sampling, TextChunk, TextResult
 
 DEFAULT_MAX_TOKENS = 256
@@ -88,13 +88,13 @@ def parse_chunk(response: service_pb2.ModelInferResponse) -> TextChunk | None:
     outputs = outputs_of(response)
     if not outputs.get("text_output"):
         return None
-    reason = _first(outputs, "finish_reason")
+    reason = first_of(outputs, "finish_reason")
     return TextChunk(
         # A character split over two responses must not end the stream.
         text=outputs["text_output"][0].decode(errors="replace"),
         finish_reason=None if reason in (None, b"None", b"") else reason.decode(),
-        num_input_tokens=_first(outputs, "num_input_tokens"),
-        num_output_tokens=_first(outputs, "num_output_tokens") or 0,
+        num_input_tokens=first_of(outputs, "num_input_tokens"),
+        num_output_tokens=first_of(outputs, "num_output_tokens") or 0,
     )
 
 
@@ -114,11 +114,6 @@ def parse_result(responses: Sequence[service_pb2.ModelInferResponse], model: str
         num_output_tokens=sum(chunk.num_output_tokens for chunk in chunks),
         model=model,
     )
-
-
-def _first(outputs: Mapping[str, list[Any]], name: str) -> Any:
-    values = outputs.get(name)
-    return values[0] if values else None
 
 
 def _to_json(name: str, value: Any) -> str:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from fictures import image_files
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class ChatMessage(TypedDict):
@@ -75,6 +81,67 @@ class TextResult:
     model: str
 
 
+class ImageOptions(TypedDict, total=False):
+    """How an image is made. What is not given is left to the server, whose usual defaults stand here."""
+
+    negative_prompt: str
+    """What is not to be seen; none."""
+    width: int
+    """Pixels, a multiple of 8 from 256 to 2048; 1024."""
+    height: int
+    """As `width`."""
+    num_inference_steps: int
+    """Denoising steps, from 1 to 100; 30."""
+    guidance_scale: float
+    """Weight of the prompt (classifier-free guidance), from 0 to 30; 7.5."""
+    seed: int
+    """Same seed, same image; random."""
+    scheduler: str
+    """How the noise is removed, for example `euler` or `ddim`; `dpmpp_2m_karras`."""
+    output_format: str
+    """Kind of image file: `png`, `jpeg` or `webp`; `png`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedImage:
+    """One image, with all that is needed to make it again."""
+
+    image: Image.Image
+    seed: int
+    """The image's own: it gives this image also when it is made alone."""
+    data: bytes = field(repr=False)
+    """The file, as the server sent it."""
+    format: str
+    """Kind of the file: `"png"`, `"jpeg"` or `"webp"`."""
+    parameters: Mapping[str, Any]
+    """The prompt, the options that were given and the seed: `client.generate_image(**parameters)` makes it again."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the image to a file: as the server sent it if `path` ends as that format's files do, else converted.
+
+        Raises:
+            ValueError: Pillow knows no format of this suffix.
+            OSError: the file cannot be written.
+        """
+        if image_files.format_of(path) == self.format:
+            Path(path).write_bytes(self.data)
+        else:
+            self.image.save(path)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageChunk:
+    """One event of an image stream: a denoising step was done, or, in the last event, the images are."""
+
+    step: int
+    """Denoising steps done."""
+    total_steps: int
+    previews: tuple[Image.Image, ...]
+    """What each image looks like so far, small; empty at most steps."""
+    images: tuple[GeneratedImage, ...]
+    """The images, in the last event, whose `step` is `total_steps`; empty before."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
     """An input or output of a model; -1 in `shape` is any length."""
@@ -103,7 +170,8 @@ class Health:
     """Whether the server and its models can answer now."""
 
     ok: bool
-    """The server and its models are ready by Triton's word, and the client's text model by its engine's own."""
+    """The server and its models are ready by Triton's word, and the client's text and image model by their engines'
+    own."""
     live: bool
     ready: bool
     models: Mapping[str, str]

@@ -232,5 +232,5 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     began = time.monotonic()
     assert "Exit codes" in run("--help").stdout
     assert time.monotonic() - began < 2
-    code = "import sys, fictures.cli; print({'grpc', 'numpy', 'pydantic', 'tritonclient'} & set(sys.modules))"
+    code = "import sys, fictures.cli; print({'PIL', 'grpc', 'numpy', 'pydantic', 'tritonclient'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from fictures.cli import chat, health, models, text
+from fictures.cli import chat, health, image, models, text
 
 app = typer.Typer(
     help="Talk to a Fictures AI Server.",
@@ -20,5 +20,6 @@ app = typer.Typer(
 )
 app.command("text")(text.text)
 app.command("chat")(chat.chat)
+app.command("image")(image.image)
 app.command("models")(models.models)
 app.command("health")(health.health)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
@@ -16,10 +17,11 @@ def health(
     url: options.Url = None,
     api_key: options.ApiKey = None,
     timeout: options.Timeout = 10.0,
-    model: options.Model = "gemma",
+    model: Annotated[str, typer.Option(help="Text model whose engine is asked.")] = "gemma",
+    image_model: Annotated[str, typer.Option(help="Image model whose engine is asked.")] = "sdxl",
 ) -> None:
     """Say whether the server and its models can answer now; exit code 3 if not."""
-    with options.connect(url, api_key, timeout, model) as client:
+    with options.connect(url, api_key, timeout, model, image_model) as client:
         found = client.health()
     if as_json:
         answer.print_json(asdict(found))

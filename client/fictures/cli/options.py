@@ -47,13 +47,15 @@ Param = Annotated[
 Lora = Annotated[str | None, typer.Option(help="LoRA adapter of the server to use.")]
 
 
-def connect(url: str | None, api_key: str | None, timeout: float, model: str = "gemma") -> Client:
+def connect(
+    url: str | None, api_key: str | None, timeout: float, model: str = "gemma", image_model: str = "sdxl"
+) -> Client:
     """Make the client; without `url`, the environment and `./.env` say where the server is."""
     from fictures.client import Client
     from fictures.settings import find_server
 
     address = url or find_server(Path(".env"))
-    return Client(address, model=model, timeout=timeout, api_key=api_key)
+    return Client(address, model=model, image_model=image_model, timeout=timeout, api_key=api_key)
 
 
 def sampling(
