@@ -1,0 +1,77 @@
+"""Entry point of scripts/benchmark_images: options, the server's life, and where the report goes."""
+
+import asyncio
+import signal
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from benchmark import comparison, machine, server
+from benchmark.bystanders import Bystanders
+from benchmark.comparison import Benchmark, Effort
+from benchmark.errors import BenchmarkError, DrawingFailed
+from benchmark.report import Report
+from launcher.layout import shown
+
+app = typer.Typer(add_completion=False)
+_console = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+@app.command()
+def main(
+    seconds: Annotated[float, typer.Option(min=1, help="How long requests come, in each run with arrivals.")] = 60,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of the throughput comparison.")] = 7,
+    latency_rounds: Annotated[int, typer.Option(min=1, help="Rounds of the runs with arrivals.")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same requests at the same times.")] = 0,
+    url: Annotated[str | None, typer.Option(help="gRPC host:port of a running server; its own if not given.")] = None,
+    http_url: Annotated[str, typer.Option(help="With --url: the server's HTTP address.")] = "http://127.0.0.1:8000",
+    repository: Annotated[
+        Path | None, typer.Option(help="With --url: the model repository that the server reads.", show_default=False)
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the report to this file, as Markdown.")] = None,
+) -> None:
+    """Measure the image engine against the plain diffusers pipeline and against batching whole requests."""
+    if output is not None and not output.resolve().parent.is_dir():
+        raise typer.BadParameter(f"{output}: no such folder", param_hint="--output")
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # both end it in order
+    effort = Effort(rounds, seconds, latency_rounds, seed)
+    report = Report()
+    failure = 0
+    try:
+        with _server(url, http_url, repository) as target:
+            report.machine = machine.describe(target)
+            asyncio.run(_measure(Benchmark(target, effort, report, Bystanders(target), _say)))
+    except (BenchmarkError, DrawingFailed) as error:
+        _console.print(f"[bold red]benchmark_images:[/] {escape(str(error))}")
+        failure = 1
+    except KeyboardInterrupt:
+        _say("stopped")
+        failure = 130
+    if report.tables:
+        report.show()
+        if output is not None:
+            output.write_text(report.markdown() + "\n")
+            _say(f"written to {shown(output.resolve())}")
+    sys.exit(failure)
+
+
+async def _measure(run: Benchmark) -> None:
+    await comparison.compare_throughput(run)
+    await comparison.compare_latency(run)
+
+
+def _server(url: str | None, http_url: str, repository: Path | None) -> AbstractContextManager[server.Server]:
+    return server.own(_say) if url is None else nullcontext(server.running(url, http_url, repository))
+
+
+def _say(line: str) -> None:
+    _console.print(f"benchmark_images: {escape(line)}")
+
+
+if __name__ == "__main__":
+    app(prog_name="benchmark_images")

@@ -1,0 +1,68 @@
+"""What was measured, as tables: for a person on a terminal, as Markdown in a file or a pipe."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+
+@dataclass
+class Table:
+    """Rows of text under a title, and below them what a reader has to know."""
+
+    title: str
+    columns: Sequence[str]
+    rows: list[Sequence[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    machine: str = ""
+    """What it was measured on."""
+    tables: list[Table] = field(default_factory=list)
+
+    def show(self) -> None:
+        """Print it to standard output."""
+        console = Console()
+        if not console.is_terminal:
+            print(self.markdown())
+            return
+        console.print(self.machine)
+        for table in self.tables:
+            drawn = RichTable(title=table.title, title_justify="left", title_style="bold")
+            for number, column in enumerate(table.columns):
+                drawn.add_column(column, justify="right" if number else "left")
+            for row in table.rows:
+                drawn.add_row(*row)
+            console.print()
+            console.print(drawn)
+            for note in table.notes:
+                console.print(note, style="dim", highlight=False)
+
+    def markdown(self) -> str:
+        lines = [self.machine]
+        for table in self.tables:
+            lines += ["", f"**{table.title}**", "", _row(table.columns), _row(["---"] * len(table.columns))]
+            lines += [_row(row) for row in table.rows]
+            lines += [line for note in table.notes for line in ("", note)]
+        return "\n".join(lines)
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """The median and, of several, the lowest and the highest."""
+    median = f"{statistics.median(values):.{digits}f}"
+    if len(values) == 1:
+        return median
+    return f"{median} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """The ratio of the medians."""
+    return f"{statistics.median(ours) / statistics.median(theirs):.2f}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,113 @@
+"""The server that is measured: one of the benchmark's own, or one that runs already."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.errors import BenchmarkError
+from launcher.layout import ROOT, RUN, Instance, shown
+from launcher.readiness import Probe
+
+_START_TIMEOUT = 900.0  # seconds; the first start also installs the environment
+_STOP_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a Triton is, and the model repository it serves from."""
+
+    grpc_url: str
+    http_url: str
+    repository: Path
+
+    @property
+    def engine(self) -> Path:
+        """The folder of the image engine, whose `model.json` names the image model."""
+        return self.repository / "sdxl_stream" / "1"
+
+
+def running(grpc_url: str, http_url: str, repository: Path | None) -> Server:
+    """A server that somebody else started.
+
+    Raises:
+        BenchmarkError: It does not serve, or its model repository is not where it should be.
+    """
+    if not Probe(http_url).serves():
+        raise BenchmarkError(f"{http_url}: the server does not answer, or one of its models is not ready")
+    if repository is None:
+        repository = Instance(int(http_url.rpartition(":")[2])).repository
+    server = Server(grpc_url, http_url, repository.resolve())
+    if not (server.engine / "model.json").is_file():
+        raise BenchmarkError(f"{shown(repository)} is not the server's model repository: name it with --repository")
+    return server
+
+
+@contextmanager
+def own(say: Callable[[str], None]) -> Iterator[Server]:
+    """`./scripts/serve` on free ports, from ready to stopped; its files are removed unless something failed.
+
+    Raises:
+        BenchmarkError: It does not start or does not stop.
+    """
+    http, grpc, metrics, api = _free_ports(4)
+    ports = {"TRITON_HTTP_PORT": http, "TRITON_GRPC_PORT": grpc, "TRITON_METRICS_PORT": metrics, "API_PORT": api}
+    instance = Instance(http)
+    log = RUN / f"benchmark-{http}.log"
+    log.parent.mkdir(exist_ok=True)
+    say(f"starting a server on port {http}")
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [ROOT / "scripts" / "serve"],
+            env=os.environ | {name: str(port) for name, port in ports.items()},
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C reaches the benchmark alone, which stops the server at its end
+        )
+    try:
+        http_url = f"http://127.0.0.1:{http}"
+        _wait_until_serving(process, Probe(http_url), log)
+        yield Server(f"127.0.0.1:{grpc}", http_url, instance.repository)
+    finally:
+        _stop(process, log)
+    shutil.rmtree(instance.folder, ignore_errors=True)
+    log.unlink()
+
+
+def _wait_until_serving(process: subprocess.Popen[bytes], probe: Probe, log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT
+    while not probe.serves():
+        if process.poll() is not None:
+            last = (log.read_text().splitlines() or ["no output"])[-1]
+            raise BenchmarkError(f"./scripts/serve ended: {last} (log: {shown(log)})")
+        if time.monotonic() > deadline:
+            raise BenchmarkError(f"./scripts/serve is not ready after {_START_TIMEOUT:g} s: see {shown(log)}")
+        time.sleep(0.5)
+
+
+def _stop(process: subprocess.Popen[bytes], log: Path) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise BenchmarkError(
+            f"./scripts/serve did not stop within {_STOP_TIMEOUT:g} s and was killed: see {shown(log)}"
+        ) from None
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
+    return ports
