@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -64,18 +65,23 @@ class Server:
         return Path(json.loads((self.repository / "gemma/1/model.json").read_text())["model"])
 
     @property
+    def image_model_dir(self) -> Path:
+        return Path(json.loads((self.repository / "sdxl_stream/1/model.json").read_text())["model"])
+
+    @property
     def state(self) -> dict[str, Any]:
         return json.loads((self.folder / "state.json").read_text())
 
     def is_serving(self) -> bool:
-        """The documented question: can `gemma` take requests now?"""
+        """The documented question: can both engines take requests now?"""
+        return self.takes_requests("gemma", "text_input") and self.takes_requests("sdxl", "prompt")
+
+    def takes_requests(self, model: str, required_input: str) -> bool:
+        question = {required_input: "", "health_check": True}
         try:
-            answer = httpx.post(
-                f"{self.http_url}/v2/models/gemma/generate", json={"text_input": "", "health_check": True}, timeout=5
-            )
+            return httpx.post(f"{self.http_url}/v2/models/{model}/generate", json=question, timeout=5).is_success
         except httpx.HTTPError:
             return False
-        return answer.status_code == 200
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's series that have these labels."""
@@ -84,6 +90,20 @@ class Server:
             if line.startswith(name + "{") and all(f'{key}="{value}"' in line for key, value in labels.items()):
                 total += float(line.rpartition(" ")[2])
         return total
+
+
+def tritonserver(server: Server) -> psutil.Process:
+    """The server's tritonserver, found from the launcher that the test started."""
+    launcher = psutil.Process(server.process.pid)
+    (found,) = [child for child in launcher.children() if child.name() == "tritonserver"]
+    return found
+
+
+def stub_of(server: Server, model: str) -> psutil.Process:
+    """The process that runs a model's Python code."""
+    children = tritonserver(server).children()
+    (found,) = [child for child in children if f"/{model}/1/model.py" in " ".join(child.cmdline())]
+    return found
 
 
 def wait_for(condition: Callable[[], bool], timeout: float, what: str) -> float:
@@ -173,6 +193,22 @@ def loaded_model(
     (version / "model.json").write_text(json.dumps(gemma | engine_args))
     if lora_paths is not None:
         (version / "multi_lora.json").write_text(json.dumps(lora_paths))
+    with _loaded(server, name):
+        yield
+
+
+@contextmanager
+def loaded_image_engine(server: Server, name: str, **settings: Any) -> Iterator[None]:
+    """One more image engine beside `sdxl_stream`, with these keys of `model.json` changed."""
+    shutil.copytree(server.repository / "sdxl_stream", server.repository / name)
+    path = server.repository / name / "1/model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    with _loaded(server, name):
+        yield
+
+
+@contextmanager
+def _loaded(server: Server, name: str) -> Iterator[None]:
     control = f"{server.http_url}/v2/repository/models/{name}"
     httpx.post(f"{control}/load", timeout=START_TIMEOUT).raise_for_status()
     try:
@@ -180,6 +216,7 @@ def loaded_model(
     finally:
         httpx.post(f"{control}/unload", timeout=60).raise_for_status()
         wait_for(lambda: not is_loaded(server, name), 120, f"{name} unloaded")
+        shutil.rmtree(server.repository / name)
 
 
 def is_loaded(server: Server, model: str) -> bool:

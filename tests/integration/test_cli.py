@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from conftest import ROOT, Server
 
@@ -49,8 +50,34 @@ def test_a_refused_request_is_one_line_and_exit_code_2(server: Server) -> None:
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("example", ["text_client.py", "text_tritonclient.py", "text_curl.sh"])
-def test_the_request_examples_run_as_they_are(server: Server, example: str) -> None:
-    result = run(server, ROOT / "scripts/examples" / example)
+@pytest.mark.parametrize(
+    "example",
+    [
+        "text_client.py",
+        "text_tritonclient.py",
+        "text_curl.sh",
+        "image_client.py",
+        "image_tritonclient_http.py",
+        "image_tritonclient_grpc.py",
+        "image_curl.sh",
+    ],
+)
+def test_the_request_examples_run_as_they_are(server: Server, example: str, tmp_path: Path) -> None:
+    file = tmp_path / "image.png"
+    arguments = [str(file)] if example.startswith("image") else []
+    result = run(server, ROOT / "scripts/examples" / example, *arguments)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip()
+    assert not arguments or Image.open(file).size == (256, 256)
+
+
+def test_image_writes_files_and_previews_and_says_how_to_make_them_again(server: Server, tmp_path: Path) -> None:
+    output = tmp_path / "boat.webp"
+    options = ["--width", "256", "--height", "320", "--steps", "4", "--seed", "7", "--preview-every", "2", "--json"]
+    result = run(server, "fictures", "image", "a boat", "-o", str(output), "--num-images", "2", *options)
+    assert (result.returncode, result.stderr) == (0, "")
+    made = json.loads(result.stdout)
+    assert made["seeds"] == [7, 8]
+    assert [Path(file).name for file in made["files"]] == ["boat-1.webp", "boat-2.webp"]
+    assert {Image.open(file).size for file in made["files"]} == {(256, 320)}
+    assert Image.open(tmp_path / "boat-1.preview.jpg").size == (32, 40)

@@ -8,7 +8,8 @@ import pytest
 
 from conftest import ROOT, Server
 
-SETUP = ("./scripts/", "make_tiny_gemma", "TEXT_MODEL_NAME", "lora_name", "git diff", "fictures chat\n")
+SETUP = ("./scripts/", "make_tiny_", "TEXT_MODEL_NAME", "IMAGE_MODEL_NAME", "lora_name", "git diff", "fictures chat\n")
+PAGES = ("quickstart", "client", "text-model", "image-model", "models")
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -18,7 +19,7 @@ def blocks(page: str, language: str) -> list[str]:
 def commands() -> list[str]:
     """Single commands of the pages that want a running server."""
     found = []
-    for page in ("README.md", "docs/quickstart.md", "docs/client.md", "docs/text-model.md", "docs/models.md"):
+    for page in ("README.md", *(f"docs/{name}.md" for name in PAGES)):
         for block in blocks(page, "bash") + blocks(page, "sh"):
             lines = block.replace("\\\n", " ").splitlines()
             found += [line for line in lines if line and not any(word in line + "\n" for word in SETUP)]

@@ -9,7 +9,7 @@ import httpx
 import psutil
 import pytest
 
-from conftest import Server, loaded_model, mapped_segments, running_server, wait_for
+from conftest import Server, loaded_model, mapped_segments, running_server, stub_of, tritonserver, wait_for
 from fictures import AsyncClient, DeadlineExceeded, FicturesError, Unavailable
 
 STREAMS = 16
@@ -31,21 +31,12 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert not SEGMENTS & set(os.listdir("/dev/shm")), "none is left after the stop"
 
 
-def tritonserver(server: Server) -> psutil.Process:
-    """The server's tritonserver, found from the launcher that the test started."""
-    launcher = psutil.Process(server.process.pid)
-    (found,) = [child for child in launcher.children() if child.name() == "tritonserver"]
-    return found
-
-
-def stub(server: Server, model: str = "gemma") -> psutil.Process:
-    children = tritonserver(server).children()
-    (found,) = [child for child in children if f"/{model}/1/model.py" in " ".join(child.cmdline())]
-    return found
+def stub(server: Server) -> psutil.Process:
+    return stub_of(server, "gemma")
 
 
 def engine_core(server: Server, model: str = "gemma") -> psutil.Process:
-    (found,) = [child for child in stub(server, model).children() if "EngineCor" in child.name()]
+    (found,) = [child for child in stub_of(server, model).children() if "EngineCor" in child.name()]
     return found
 
 
@@ -104,8 +95,7 @@ def test_a_worker_in_a_process_of_its_own_is_replaced_with_its_engine(own_server
     name = "gemma_workers"
 
     def is_serving() -> bool:
-        check = {"text_input": "", "health_check": True}
-        return httpx.post(f"{own_server.http_url}/v2/models/{name}/generate", json=check, timeout=5).is_success
+        return own_server.takes_requests(name, "text_input")
 
     wait_for(own_server.is_serving, BACK_WITHIN, "serving before the test")
     with loaded_model(own_server, name, {"distributed_executor_backend": "mp", "enforce_eager": True}):
@@ -127,3 +117,40 @@ def test_engine_death_is_told_to_whoever_asks_for_health(own_server: Server) -> 
     assert refused.status_code != 200
     assert "restarting" in refused.json()["error"]
     wait_for(own_server.is_serving, BACK_WITHIN, "serving again")
+
+
+def test_the_image_engine_killed_in_mid_batch_ends_every_request_and_comes_back(own_server: Server) -> None:
+    wait_for(own_server.is_serving, BACK_WITHIN, "serving before the test")
+    engine = stub_of(own_server, "sdxl_stream")
+    endings = asyncio.run(images_while(own_server, engine))
+    assert all(isinstance(ending, FicturesError) for ending in endings), endings
+    assert not any(isinstance(ending, DeadlineExceeded) for ending in endings), "none hangs"
+    wait_for(own_server.is_serving, BACK_WITHIN, "serving after the image engine was killed")
+    assert stub_of(own_server, "sdxl_stream") != engine
+
+
+async def images_while(server: Server, disturb: psutil.Process) -> list[FicturesError | None]:
+    """How streams of images, and single requests beside them, ended when `disturb` is killed in their midst."""
+    options = {"width": 256, "height": 256, "num_inference_steps": 100}
+
+    async def stream(client: AsyncClient) -> FicturesError | None:
+        try:
+            async for _ in client.stream_image("a", **options):
+                pass
+        except FicturesError as error:
+            return error
+        return None
+
+    async def single(client: AsyncClient) -> FicturesError | None:
+        try:
+            await client.generate_image("a", **options)
+        except FicturesError as error:
+            return error
+        return None
+
+    async with AsyncClient(server.grpc_url, timeout=30) as client, asyncio.timeout(60):
+        tasks = [asyncio.create_task(ask(client)) for ask in (stream, single) for _ in range(STREAMS // 4)]
+        await asyncio.sleep(1.5)
+        assert not any(task.done() for task in tasks)
+        disturb.send_signal(signal.SIGKILL)
+        return await asyncio.gather(*tasks)
