@@ -29,6 +29,9 @@ class Probe:
         alone = httpx.Limits(max_keepalive_connections=0)
         self._http = httpx.Client(base_url=base_url, timeout=2, trust_env=False, limits=alone)
 
+    def server_live(self) -> bool:
+        return self._succeeds("/v2/health/live")
+
     def server_ready(self) -> bool:
         return self._succeeds("/v2/health/ready")
 

@@ -19,6 +19,11 @@ from launcher.server import TritonServer
 POLL_INTERVAL = 0.5
 MOST_FAILED_STARTS = 5
 LONGEST_BACK_OFF = 30.0
+ASK_INTERVAL = 5.0
+"""Seconds between two questions whether tritonserver answers at all."""
+HUNG_AFTER = 30.0
+"""Seconds without an answer after which it counts as hung; server 2.51 can hang in its handler of a segmentation
+fault, neither dead nor alive."""
 STABLE_AFTER = 60.0
 """Seconds of serving after which earlier failures no longer count."""
 
@@ -47,6 +52,8 @@ class Supervisor:
         self._stubs: dict[Identity, str] = {}
         self._failures = 0
         self._serving_since = 0.0
+        self._asked = 0.0
+        self._answered = 0.0
 
     def start(self) -> bool:
         """The first start; False if stopped meanwhile. A failure is not tried again: it would fail again.
@@ -74,6 +81,8 @@ class Supervisor:
         """What is wrong with the server, in words; None when it serves, or rests because somebody wants it to."""
         if self._server.ended:
             return "tritonserver ended"
+        if self._hangs():
+            return "tritonserver does not answer"
         processes.reap_orphans(keep=self._server.pids)
         living = self._server.observe()
         died = self._processes - living
@@ -81,6 +90,15 @@ class Supervisor:
         self._processes = living
         self._stubs |= self._server.stubs(born)
         return self._judge_death(died)
+
+    def _hangs(self) -> bool:
+        now = time.monotonic()
+        if now - self._asked < ASK_INTERVAL:
+            return False
+        self._asked = now
+        if self._server.probe.server_live():
+            self._answered = now
+        return now - self._answered > HUNG_AFTER
 
     def _judge_death(self, died: set[Identity]) -> str | None:
         for stub in died & self._stubs.keys():
@@ -115,6 +133,6 @@ class Supervisor:
             return False
         self._processes = self._server.observe()
         self._stubs = self._server.stubs(self._processes)
-        self._serving_since = time.monotonic()
+        self._serving_since = self._answered = time.monotonic()
         self._say(f"ready after {time.monotonic() - began:.0f} s")
         return True

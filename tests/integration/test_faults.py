@@ -109,6 +109,15 @@ def test_a_worker_in_a_process_of_its_own_is_replaced_with_its_engine(own_server
         assert own_server.is_serving(), "the other model was not disturbed"
 
 
+@pytest.mark.timeout(300)
+def test_a_server_that_hangs_is_restarted(own_server: Server) -> None:
+    wait_for(own_server.is_serving, BACK_WITHIN, "serving before the test")
+    hung = tritonserver(own_server)
+    hung.send_signal(signal.SIGSTOP)
+    wait_for(lambda: not is_alive(hung), 60, "the hung server is gone")
+    wait_for(own_server.is_serving, BACK_WITHIN, "serving again")
+
+
 def test_engine_death_is_told_to_whoever_asks_for_health(own_server: Server) -> None:
     wait_for(own_server.is_serving, BACK_WITHIN, "serving before the test")
     engine_core(own_server).send_signal(signal.SIGKILL)

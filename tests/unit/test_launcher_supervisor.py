@@ -18,6 +18,7 @@ class MadeUpServer:
 
     pids: set[int] = set()
     state = "READY"
+    live = True
 
     def __init__(self) -> None:
         self.processes = dict(OLD)
@@ -30,6 +31,9 @@ class MadeUpServer:
 
     def stubs(self, among: set[Identity]) -> dict[Identity, str]:
         return {process: self.processes[process] for process in among}
+
+    def server_live(self) -> bool:
+        return self.live
 
     def model_state(self, model: str) -> str:
         return self.state
@@ -120,3 +124,20 @@ def test_after_a_minute_of_serving_the_pauses_begin_anew(server: MadeUpServer, m
     server.start = lambda status: stop.taken.append(0)  # type: ignore[method-assign]
     watching.keep_serving()
     assert stop.taken == [0]
+
+
+def test_a_server_that_lives_and_does_not_answer_for_half_a_minute_is_hung(
+    server: MadeUpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(supervisor.time, "monotonic", lambda: now[0])
+    watching = started(server, Event())
+    server.live = False
+    found = []
+    for _ in range(8):
+        now[0] += 6
+        found.append(watching._find_problem())
+    assert found == [None] * 5 + ["tritonserver does not answer"] * 3
+    server.live = True
+    now[0] += 6
+    assert watching._find_problem() is None

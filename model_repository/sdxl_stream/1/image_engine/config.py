@@ -1,6 +1,7 @@
 """What a model's folder says about how it is served: `1/model.json` and `config.pbtxt`."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -89,5 +90,8 @@ class ModelSetup:
             "model": args["model_name"],
             "version": args["model_version"],
             "instance": args["model_instance_name"],
+            # While a model is reloaded two processes report for the same instance. Triton 2.51 would give both the same
+            # metric and free it with the first of them: the server crashes.
+            "pid": str(os.getpid()),
         }
         return cls(settings, labels, lazy=loading == "lazy")
