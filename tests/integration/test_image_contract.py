@@ -178,7 +178,9 @@ def test_out_of_memory_fails_that_request_and_leaves_the_engine_working(server: 
         before = stub.rlimit(psutil.RLIMIT_AS)
         stub.rlimit(psutil.RLIMIT_AS, (stub.memory_info().vms + (100 << 20), before[1]))
         with pytest.raises(ServerError, match="2048x2048 needs more memory than there is"):
-            list(client.stream_image("a", model="starved", width=2048, height=2048, num_inference_steps=1))
+            list(
+                client.stream_image("a", model="starved", width=2048, height=2048, num_inference_steps=1, num_images=2)
+            )
         assert list(client.stream_image("a", model="starved", **SMALL))[-1].images
         assert server.metric("fictures_image_failures_total", model="starved", reason="out_of_memory") == 1
         stub.rlimit(psutil.RLIMIT_AS, before)

@@ -19,7 +19,7 @@ class Decoder:
         self._device = pipeline._execution_device
         self._factor = pipeline.vae_scale_factor
         if self._vae.dtype == torch.float16 and self._vae.config.force_upcast:
-            pipeline.upcast_vae()  # Stable Diffusion XL's VAE overflows in half precision; once, for good
+            self._vae.to(torch.float32)  # Stable Diffusion XL's VAE overflows in half precision; once, for good
         self._to_rgb = self._fit_projection()
 
     @torch.inference_mode()

@@ -17,7 +17,7 @@ from image_engine.prompts import Conditioning, PromptEmbeddings
 from image_engine.schedulers import make_scheduler
 
 
-@dataclass
+@dataclass(eq=False)
 class Drawing:
     """One image on its way from noise to picture; `latents` is [1, channels, height / 8, width / 8]."""
 

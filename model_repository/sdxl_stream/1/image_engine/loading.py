@@ -36,7 +36,7 @@ def load_pipeline(settings: ModelSettings, device: torch.device) -> StableDiffus
 
 
 def _read(settings: ModelSettings, dtype: torch.dtype) -> StableDiffusionXLPipeline:
-    options: dict[str, Any] = {"torch_dtype": dtype, "use_safetensors": True}
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
     if settings.vae:
         options["vae"] = AutoencoderKL.from_pretrained(settings.vae, **options)
     if settings.model.endswith(".safetensors"):
@@ -57,7 +57,7 @@ def _read(settings: ModelSettings, dtype: torch.dtype) -> StableDiffusionXLPipel
 
 def _from_folder_or_hub(settings: ModelSettings, **options: Any) -> StableDiffusionXLPipeline:
     # Half-precision files would lose what full precision is asked for.
-    if settings.variant and options["torch_dtype"] != torch.float32:
+    if settings.variant and options["dtype"] != torch.float32:
         try:
             return StableDiffusionXLPipeline.from_pretrained(
                 settings.model, revision=settings.revision, variant=settings.variant, **options
