@@ -65,7 +65,9 @@ def find_image_model(settings: Settings) -> ImageModel:
     if name is None:
         return ImageModel(str(TINY_SDXL), is_local=True)
     file = Path(name).expanduser()
-    if file.suffix == ".safetensors" and file.is_file():
+    if file.suffix == ".safetensors" and not file.is_file():
+        raise LaunchError(f"IMAGE_MODEL_NAME={name}: no such file")
+    if file.suffix == ".safetensors":
         return ImageModel(str(file.resolve()), is_local=False)  # its tokenizers come from the hub
     return _find("IMAGE_MODEL_NAME", name, "model_index.json", None)
 

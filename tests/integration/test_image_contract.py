@@ -1,5 +1,6 @@
 """The tensors of `sdxl` and `sdxl_stream`: what they answer, and how they refuse what is wrong."""
 
+import asyncio
 import base64
 import io
 import json
@@ -16,7 +17,7 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from conftest import Server, loaded_image_engine, stub_of, wait_for
-from fictures import Client, ServerError, Unavailable
+from fictures import AsyncClient, Client, GeneratedImage, ServerError, Unavailable
 from triton_image import SMALL, infer_grpc, infer_http, pictures, tensors
 
 METRICS = (
@@ -140,6 +141,26 @@ def test_several_images_come_in_one_answer(server: Server) -> None:
     result = infer_http(f"127.0.0.1:{server.ports['http']}", prompt="a", num_images=3, seed=8, **SMALL)
     assert [picture.size for picture in pictures(result)] == [(256, 256)] * 3
     assert result.as_numpy("seed").tolist() == [8, 9, 10]
+
+
+def test_more_requests_than_triton_has_threads_reach_the_engine_and_the_queues_bound_holds(server: Server) -> None:
+    """72 fit: 64 that wait and 8 that are drawn. Triton has 32 threads for what one model asks of another."""
+
+    async def all_at_once() -> list[Any]:
+        async with AsyncClient(server.grpc_url) as client:
+            requests = [client.generate_image("a", **SMALL) for _ in range(100)]
+            return await asyncio.gather(*requests, return_exceptions=True)
+
+    ends = asyncio.run(all_at_once())
+    refused = [end for end in ends if isinstance(end, Unavailable)]
+    assert all("image requests wait already" in str(end) and end.status == "UNAVAILABLE" for end in refused)
+    assert 15 <= len(refused) <= 30
+    assert len(refused) + sum(isinstance(end, GeneratedImage) for end in ends) == 100
+
+
+def test_previews_have_a_range_too(server: Server) -> None:
+    _, message = by_stream(server, {"prompt": "a", "preview_every": 101})
+    assert message.endswith("preview_every: 101 is not allowed: a whole number from 0 to 100")
 
 
 def test_beyond_the_queue_requests_are_refused_at_once_and_the_others_served(server: Server) -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from conftest import Server
 from fictures import AsyncClient, Client
+from image_engine.parameters import SCHEDULER_NAMES
 
 PROMPT = "a lighthouse at night, waves"
 SIZE = {"width": 256, "height": 256}
@@ -66,6 +67,10 @@ def psnr(one: Image.Image, other: Image.Image) -> float:
     """Peak signal-to-noise ratio in dB; infinite for the same image."""
     error = np.mean((np.asarray(one).astype(float) - np.asarray(other)) ** 2)
     return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
+
+
+def test_every_scheduler_that_is_offered_is_compared() -> None:
+    assert set(SCHEDULERS) == set(SCHEDULER_NAMES)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)

@@ -88,7 +88,13 @@ def test_an_image_model_may_be_a_single_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("/no/such/model", "no such folder"), ("a b", "neither a folder"), (".", r"model_index\.json")]
+    ("name", "words"),
+    [
+        ("/no/such/model", "no such folder"),
+        ("a b", "neither a folder"),
+        (".", r"model_index\.json"),
+        ("x.safetensors", "no such file"),
+    ],
 )
 def test_a_wrong_image_model_is_named(name: str, words: str) -> None:
     with pytest.raises(LaunchError, match=f"IMAGE_MODEL_NAME={name}: .*{words}"):

@@ -14,7 +14,6 @@ import triton_python_backend_utils as pb_utils
 _ENGINE = "sdxl_stream"
 _OUTPUTS = ["image", "seed"]
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-_STATUSES = ("INVALID_ARG", "UNAVAILABLE", "CANCELLED", "INTERNAL")
 _CANCELLATION_POLL = 0.25  # seconds; Triton tells a backend of a cancelled request only when asked
 
 
@@ -60,7 +59,6 @@ class Relay:
         # Copies: a request's own tensors are gone when `execute` returns.
         self._inputs = [pb_utils.Tensor(tensor.name(), tensor.as_numpy().copy()) for tensor in request.inputs()]
         self._parameters = json.loads(request.parameters() or "{}")
-        self._cancelled = False
 
     def run(self) -> None:
         """Waits for the engine's answer and passes it on."""
@@ -75,11 +73,12 @@ class Relay:
             sender.send(answer, flags=_FINAL)
 
     def pass_cancellation_on(self) -> None:
-        """Cancels the engine's request if this one was cancelled, which Triton does not do by itself."""
+        """Cancels the engine's request if this one was cancelled, which Triton does not do by itself. Is called again
+        until the engine has answered: a cancellation may overtake its request.
+        """
         with self._lock:
-            if self._cancelled or self._sender is None or not self._sender.is_cancelled():
+            if self._sender is None or not self._sender.is_cancelled():
                 return
-            self._cancelled = True
         prompt = pb_utils.Tensor("prompt", np.array([b""], dtype=np.object_))
         for _ in _engine_request([prompt], {"cancel": self._key}).exec(decoupled=True):
             pass
@@ -88,10 +87,13 @@ class Relay:
         parameters = self._parameters | {"relayed": True, "cancel_key": self._key}
         answer = _failure("the image engine ended without an answer", pb_utils.TritonError.INTERNAL)
         for response in _engine_request(self._inputs, parameters).exec(decoupled=True):
-            if response.has_error():
-                answer = _passed_on(response.error().message())
-            elif response.output_tensors():
-                answer = pb_utils.InferenceResponse(response.output_tensors())
+            if response.has_error():  # Triton's own: the engine's come in place of an image
+                message = response.error().message()
+                return _failure(
+                    f"the image engine does not answer: {message}; try again", pb_utils.TritonError.UNAVAILABLE
+                )
+            if response.output_tensors():
+                answer = _answer(response)
         return answer
 
 
@@ -101,12 +103,13 @@ def _engine_request(inputs: list[Any], parameters: dict[str, Any]) -> Any:
     )
 
 
-def _passed_on(message: str) -> Any:
-    """The engine puts an error's status in front of its message; Triton's own errors have none."""
-    status, _, rest = message.partition(": ")
-    if status in _STATUSES:
-        return _failure(rest, getattr(pb_utils.TritonError, status))
-    return _failure(f"the image engine does not answer: {message}; try again", pb_utils.TritonError.UNAVAILABLE)
+def _answer(response: Any) -> Any:
+    """The engine's answer: images with their seeds, or an error as `STATUS: message`, which has none."""
+    files, seeds = (pb_utils.get_output_tensor_by_name(response, name) for name in _OUTPUTS)
+    if files.as_numpy().size == 1 and seeds.as_numpy().size == 0:
+        status, _, message = files.as_numpy()[0].decode().partition(": ")
+        return _failure(message, getattr(pb_utils.TritonError, status))
+    return pb_utils.InferenceResponse([files, seeds])
 
 
 def _failure(message: str, code: Any) -> Any:

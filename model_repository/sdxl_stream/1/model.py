@@ -46,7 +46,7 @@ class TritonPythonModel:
         from image_engine.request import CANCEL, HEALTH_CHECK, RELAYED, ImageRequest, flag
 
         parameters = image_request.read_parameters(request)
-        stream.names_status = flag(parameters, RELAYED)
+        stream.relayed = flag(parameters, RELAYED)
         image_request.check_parameters(parameters)
         if CANCEL in parameters:
             self._engine.cancel(parameters[CANCEL])
@@ -55,7 +55,10 @@ class TritonPythonModel:
             self._engine.check()
             stream.send_empty()
         else:
-            self._engine.submit(ImageRequest.parse(request, parameters, self._defaults), stream)
+            parsed = ImageRequest.parse(request, parameters, self._defaults)
+            if parsed.relayed:
+                stream.send_acceptance()
+            self._engine.submit(parsed, stream)
 
     def is_ready(self) -> bool:
         """Asked by Triton versions that let a Python model speak for its own readiness."""

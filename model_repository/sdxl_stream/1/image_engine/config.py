@@ -11,6 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from image_engine.errors import InvalidArgument, SetupError
 from image_engine.parameters import BY_NAME
 
+DEFAULTABLE = (
+    "negative_prompt",
+    "width",
+    "height",
+    "num_inference_steps",
+    "guidance_scale",
+    "scheduler",
+    "output_format",
+)
+"""The request parameters for which a model may have a default of its own."""
+
 
 class ModelSettings(BaseModel):
     """The content of `model.json`."""
@@ -51,8 +62,8 @@ class ModelSettings(BaseModel):
     @classmethod
     def _are_allowed(cls, defaults: dict[str, Any]) -> dict[str, Any]:
         for name, value in defaults.items():
-            if name not in BY_NAME or BY_NAME[name].required:
-                raise ValueError(f"{name} is not a request parameter with a default")
+            if name not in DEFAULTABLE:
+                raise ValueError(f"{name} has no default of a model; there are {', '.join(DEFAULTABLE)}")
             try:
                 BY_NAME[name].check_untyped(value)
             except InvalidArgument as error:

@@ -50,6 +50,7 @@ class ImageEngine:
         self._finishing: set[Job] = set()
         self._cancelled_keys: set[str] = set()
         self._changed = threading.Condition()
+        self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="image-engine", daemon=True)
         self._loaded: Future[None] = Future()
 
@@ -68,7 +69,7 @@ class ImageEngine:
         """Raises `Unavailable` when requests cannot be taken now."""
         if self._load_error is not None:
             raise self._load_error
-        if self._state is EngineState.STOPPED:
+        if self._state is EngineState.STOPPED or not self._thread.is_alive():
             raise Unavailable("the image model is being unloaded; try again")
 
     def submit(self, request: ImageRequest, stream: ResponseStream) -> None:
@@ -81,10 +82,11 @@ class ImageEngine:
             self.check()
         with self._changed:
             most = self._setup.settings.max_queue_size
-            if self._jobs.waiting >= most:
+            if self._jobs.waiting + len(self._finishing) >= most:
                 raise Unavailable(f"{most} image requests wait already, no more are taken now; try again")
             self._jobs.add(Job(request, stream))
             self._changed.notify_all()
+        self._count()
 
     def cancel(self, key: str) -> None:
         """Cancels the request with this `cancel_key`, at the next step."""
@@ -115,8 +117,8 @@ class ImageEngine:
                 self._step()
             except Exception as error:  # a defect: it costs the requests at hand, never the thread
                 self._log.log_error(f"[image] the engine failed: {error!r}")
-                self._fail(list(self._jobs), error)
-        self._fail(list(self._jobs), Unavailable("the image model is being unloaded; try again"))
+                self._fail(self._all_jobs(), error)
+        self._fail(self._all_jobs(), Unavailable("the image model is being unloaded; try again"))
 
     def _wait_for_work(self) -> bool:
         """Returns when there is a step to make; False when the engine is to end."""
@@ -152,7 +154,7 @@ class ImageEngine:
         if self._model is None:
             self._load()
             if self._load_error is not None:
-                self._fail(list(self._jobs), self._load_error)
+                self._fail(self._all_jobs(), self._load_error)
                 return
         self._drop_cancelled()
         with self._changed:
@@ -167,8 +169,16 @@ class ImageEngine:
             jobs, keys = list(self._jobs), self._cancelled_keys
             self._cancelled_keys = set()
         for job in jobs:
-            if job.request.cancel_key in keys or job.stream.is_cancelled():
+            if job.request.cancel_key in keys or self._is_cancelled(job):
                 self._fail([job], Cancelled("the request was cancelled"))
+
+    def _is_cancelled(self, job: Job) -> bool:
+        """What Triton says of a request; of one that `sdxl` passed on it says nothing."""
+        try:
+            return not job.request.relayed and job.stream.is_cancelled()
+        except Exception as error:
+            self._log.log_warn(f"[image] Triton does not tell if a request is cancelled: {error!r}")
+            return False
 
     def _start(self, job: Job) -> bool:
         """Encodes the prompt and makes the noise of a request's images; False if that failed and was answered."""
@@ -190,7 +200,7 @@ class ImageEngine:
         for job in done:
             self._remove(job)
         for job in done:
-            self._finisher.finish(job, idle=not any(True for _ in self._jobs))
+            self._finisher.finish(job, idle=not self._all_jobs())
 
     def _denoise_some(self, drawings: Sequence[Drawing], jobs: Sequence[Job]) -> None:
         """A UNet call. One that runs out of memory is done again in halves, down to single images, which fail alone."""
@@ -230,10 +240,15 @@ class ImageEngine:
         with self._changed:
             self._jobs.remove(job)
 
-    def _count(self) -> None:
+    def _all_jobs(self) -> list[Job]:
         with self._changed:
-            waiting, running = self._jobs.waiting, self._jobs.running
-        self._metrics.requests(waiting=waiting, running=running + len(self._finishing))
+            return list(self._jobs)
+
+    def _count(self) -> None:
+        with self._counting:  # so that the last numbers that are set are the last that were read
+            with self._changed:
+                waiting, running = self._jobs.waiting, self._jobs.running + len(self._finishing)
+            self._metrics.requests(waiting=waiting, running=running)
 
     def _fail(self, jobs: Sequence[Job], error: Exception) -> None:
         if not isinstance(error, ImageError):

@@ -109,7 +109,7 @@ def explain(error: Exception, job: Job) -> ImageError:
         width, height = job.size
         return InternalError(
             f"drawing failed: {width}x{height} needs more memory than there is: ask for a smaller image, or have "
-            "attention slicing, VAE tiling or CPU offload switched on"
+            "VAE tiling or CPU offload switched on"
         )
     return InternalError(f"drawing failed: {error!r}")
 

@@ -8,6 +8,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 _STEP_SECONDS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30]
+REASONS = ("invalid_arg", "unavailable", "cancelled", "internal", "out_of_memory")
 _BATCH_SIZES = [1, 2, 4, 8, 16, 32]
 
 
@@ -27,10 +28,11 @@ class Metrics:
             "step_seconds", "Duration of a denoising step", kind.HISTOGRAM, buckets=_STEP_SECONDS
         )
         self._images = self._metric("images_total", "Images sent", kind.COUNTER)
-        self._failure_family = kind(
+        family = kind(
             name="fictures_image_failures_total", description="Requests that failed, by reason", kind=kind.COUNTER
         )
-        self._failures: dict[str, Any] = {}
+        self._families.append(family)
+        self._failures = {reason: family.Metric(labels=labels | {"reason": reason}) for reason in REASONS}
 
     def requests(self, *, waiting: int, running: int) -> None:
         self._waiting.set(waiting)
@@ -48,8 +50,7 @@ class Metrics:
         self._images.increment(images)
 
     def failed(self, reason: str) -> None:
-        if reason not in self._failures:
-            self._failures[reason] = self._failure_family.Metric(labels=self._labels | {"reason": reason})
+        """Counts a request that failed for one of `REASONS`."""
         self._failures[reason].increment(1)
 
     def remove(self) -> None:

@@ -77,7 +77,7 @@ class ImageModel:
         """One step for each, done when this returns."""
         self.denoiser.step(drawings)
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+            torch.cuda.current_stream(self.device).synchronize()  # and not that of the decoding thread
 
     def free_memory(self) -> None:
         """Gives back what a failed call left."""

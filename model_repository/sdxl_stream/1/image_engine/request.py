@@ -15,8 +15,8 @@ from image_engine.parameters import BY_NAME, MOST_CHARACTERS, PARAMETERS, Parame
 HEALTH_CHECK = "health_check"
 """Request parameter: answered at once, without drawing, by a model that can take requests."""
 RELAYED = "relayed"
-"""Request parameter of `sdxl`: no responses between, and an error's message begins with its status and a colon, since
-Triton 2.51 does not pass the status of an error on to another model (BLS)."""
+"""Request parameter of `sdxl`: a response at once instead of one a step, and an error as `STATUS: message` in `image`,
+with no seed. `ResponseStream` says why."""
 CANCEL_KEY = "cancel_key"
 """Request parameter: a name by which a later request with `CANCEL` can cancel this one."""
 CANCEL = "cancel"

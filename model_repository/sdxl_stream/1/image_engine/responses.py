@@ -22,8 +22,9 @@ class ResponseStream:
 
     def __init__(self, sender: Any) -> None:
         self._sender = sender
-        self.names_status = False
-        """Whether an error's message begins with its status."""
+        self.relayed = False
+        """Whether `sdxl` asks: it is told of an error in place of an image, since Triton 2.51 neither passes an error's
+        status on to another model (BLS) nor, after a first response, the error itself."""
 
     @property
     def finished(self) -> bool:
@@ -36,27 +37,39 @@ class ResponseStream:
             tensors.append(_files("preview", previews))
         self._sender.send(pb_utils.InferenceResponse(tensors))
 
+    def send_acceptance(self) -> None:
+        """Tells `sdxl` that the request has arrived: until a first response comes, Triton keeps one of the caller's
+        threads waiting, of which it has 32 for all of its requests, answers and cancellations.
+        """
+        self._sender.send(pb_utils.InferenceResponse([_numbers("step", [0], np.int32)]))
+
     def send_images(self, files: list[bytes], seeds: tuple[int, ...]) -> None:
         """The end, with a file and a seed for each image."""
         self._finish(pb_utils.InferenceResponse([_files("image", files), _numbers("seed", seeds, np.int64)]))
 
     def send_empty(self) -> None:
-        """The end, with nothing: the answer to a health check."""
+        """The end, with nothing: the answer to a health check or a cancellation."""
         self.send_images([], ())
 
     def fail(self, error: ImageError) -> None:
         """Ends the stream with an error, unless it has ended. Never raises: there is nobody left to tell."""
         if self.finished:
             return
-        message = f"{error.code}: {error}" if self.names_status else str(error)
-        triton_error = pb_utils.TritonError(message, getattr(pb_utils.TritonError, error.code))
         try:
-            self._finish(pb_utils.InferenceResponse(error=triton_error))
+            self._finish(self._told(error))
         except Exception as failure:
             pb_utils.Logger.log_error(f"[image] a stream could not be ended with {error!r}: {failure!r}")
 
     def is_cancelled(self) -> bool:
         return not self.finished and self._sender.is_cancelled()
+
+    def _told(self, error: ImageError) -> Any:
+        if self.relayed:
+            report = f"{error.code}: {error}".encode()
+            return pb_utils.InferenceResponse([_files("image", [report]), _numbers("seed", [], np.int64)])
+        return pb_utils.InferenceResponse(
+            error=pb_utils.TritonError(str(error), getattr(pb_utils.TritonError, error.code))
+        )
 
     def _finish(self, response: Any) -> None:
         sender, self._sender = self._sender, None
