@@ -1,8 +1,11 @@
 """The one place that starts and ends processes, so that none outlives the launcher.
 
 Three nets, each for what the one before misses: a stop ends the whole tree by pid; a launcher that is
-killed takes its children along (`PR_SET_PDEATHSIG`); orphans of a dead child come to the launcher
+killed has its children end (`PR_SET_PDEATHSIG`); orphans of a dead child come to the launcher
 (`PR_SET_CHILD_SUBREAPER`), which ends them too.
+
+The signal of the second net is SIGTERM: a Triton that ends in order also ends its stubs. A stub whose server
+vanishes may wait for it for ever, with Python's lock held, so that nothing in the stub could notice.
 """
 
 import ctypes
@@ -55,13 +58,13 @@ def adopt_orphans() -> None:
 
 
 def start(command: list[str], environment: Mapping[str, str], log: Path, folder: Path) -> subprocess.Popen[bytes]:
-    """Start a process that dies with the launcher, its output going to `log`. Call from the main thread:
+    """Start a process that is told to end when the launcher dies, its output going to `log`. Call from the main thread:
     the kernel ties the child's life to the thread that started it.
     """
     launcher = os.getpid()
 
     def die_with_launcher() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != launcher:  # it died before the line above took effect
             os._exit(1)
 

@@ -91,7 +91,7 @@ def test_what_a_killed_launcher_leaves_ends_or_goes_at_the_next_start(tmp_path: 
         state = first.state
         pids = [state["tritonserver"]["pid"], *(process["pid"] for process in state["descendants"])]
         first.process.send_signal(signal.SIGKILL)
-        wait_for(lambda: not any(_runs(pid) for pid in pids), 10, "the killed launcher's processes ended")
+        wait_for(lambda: not any(_runs(pid) for pid in pids), 30, "the killed launcher's processes ended")
         (tmp_path / "second").mkdir()
         again = {name: first.env[name] for name in first.env if name.startswith("TRITON_") and name.endswith("_PORT")}
         with running_server(tmp_path / "second", **again):

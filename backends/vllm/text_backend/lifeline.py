@@ -3,7 +3,8 @@
 Linux's PR_SET_PDEATHSIG (prctl(2)) makes the kernel kill a process when the *thread* that started it ends, so
 it is set only where that thread lives as long as its process does: in the engine processes, which the engine's
 event loop thread starts, and in the workers they start. Triton starts the backend's own process (the stub) from
-a thread that ends, so the stub watches its parent through a pidfd instead.
+a thread that ends, so the stub watches its parent through a pidfd instead. That watch is a Python thread: it
+does not help a stub that holds Python's lock while it waits for a server that is gone. The launcher ends those.
 """
 
 import ctypes
