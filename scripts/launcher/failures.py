@@ -63,8 +63,8 @@ FAILURES = (
     ),
     Failure(
         r"CUDA out of memory|torch\.OutOfMemoryError|HIP out of memory",
-        "out of GPU memory while loading {model}: use a smaller model, a lower TEXT_MAX_MODEL_LEN, or more GPUs "
-        "(VLLM_TENSOR_PARALLEL_SIZE)",
+        "out of GPU memory while loading {model}: use a smaller model, leave more to it (TEXT_GPU_MEMORY_UTILIZATION, "
+        "IMAGE_GPU_MEMORY_UTILIZATION, TEXT_MAX_MODEL_LEN), or use more GPUs (VLLM_TENSOR_PARALLEL_SIZE)",
     ),
     Failure(
         r"DefaultCPUAllocator: (?:can't|not enough)|Cannot allocate memory|\bMemoryError\b|std::bad_alloc",

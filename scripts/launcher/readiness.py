@@ -5,18 +5,21 @@ from collections.abc import Callable
 
 import httpx
 
-from launcher.repository import ENGINES, MODELS
+from launcher.repository import ENGINES, IMAGE_ENGINE, MODELS, TEXT_MODEL
 
-PHASES = (
-    # A piece of the log, and what it means; the last line of this table that was reached counts.
+TEXT_PHASES = (
+    # A piece of the log, and what it means; the last line of the table that was reached counts.
     ("Server side auto-completed config", "reading the models"),
     ("Initializing a V1 LLM engine", "starting vLLM"),
     ("init engine", "starting vLLM"),
     ("Starting to load model", "loading the text model"),
     ("Loading weights took", "text model loaded"),
     ("Warming up model", "compiling and warming up the text model"),
-    ("Started GRPCInferenceService", "opening the ports"),
-    ("Started HTTPService", "opening the ports"),
+    (f"successfully loaded '{TEXT_MODEL}'", "text model ready"),
+)
+IMAGE_PHASES = (
+    (f"ModelInstanceInitialize: {IMAGE_ENGINE}", "loading the image model"),
+    (f"successfully loaded '{IMAGE_ENGINE}'", "image model ready"),
 )
 
 
@@ -79,8 +82,8 @@ class Probe:
 
 def phase(log: str) -> str:
     """What the server is doing, as far as its log tells."""
-    reached = [meaning for needle, meaning in PHASES if needle in log]
-    return reached[-1] if reached else "starting Triton"
+    reached = [[meaning for needle, meaning in table if needle in log] for table in (TEXT_PHASES, IMAGE_PHASES)]
+    return ", ".join(meanings[-1] for meanings in reached if meanings) or "starting Triton"
 
 
 def wait(done: Callable[[], bool], give_up: Callable[[], bool], timeout: float, tick: Callable[[], None]) -> bool:

@@ -15,7 +15,7 @@ from launcher.failures import ConfiguredModel, explain
 from launcher.layout import CACHE, Instance, shown
 from launcher.preflight import Findings
 from launcher.processes import Identity
-from launcher.repository import IMAGE_ENGINE, MODELS, TEXT_MODEL
+from launcher.repository import IMAGE_ENGINE, IMAGE_MODEL, MODELS, TEXT_MODEL
 
 LOGS_KEPT = 3
 
@@ -182,10 +182,9 @@ class TritonServer:
             doing = readiness.phase(self.log())
             return f"not ready after {seconds} (while {doing}): raise START_TIMEOUT, or see {log}"
         assert self._process is not None
-        models = {
-            TEXT_MODEL: ConfiguredModel("TEXT_MODEL_NAME", self._findings.text_model.name),
-            IMAGE_ENGINE: ConfiguredModel("IMAGE_MODEL_NAME", self._findings.image_model.name),
-        }
+        text = ConfiguredModel("TEXT_MODEL_NAME", self._findings.text_model.name)
+        image = ConfiguredModel("IMAGE_MODEL_NAME", self._findings.image_model.name)
+        models = {TEXT_MODEL: text, IMAGE_ENGINE: image, IMAGE_MODEL: image}
         reason = explain(self.log(), models, self._process.poll())
         return f"{reason} (log: {log})"
 

@@ -185,10 +185,9 @@ def loaded_model(
     version = server.repository / name / "1"
     version.mkdir(parents=True)
     config = (server.repository / "gemma/config.pbtxt").read_text()
-    config = config.replace("count: 1", f"count: {instances}")
+    (version.parent / "config.pbtxt").write_text(config.replace("count: 1", f"count: {instances}"))
     if lazy:
-        config += 'parameters: { key: "MODEL_LOADING" value: { string_value: "lazy" } }'
-    (version.parent / "config.pbtxt").write_text(config)
+        make_lazy(version.parent / "config.pbtxt")
     gemma = json.loads((server.repository / "gemma/1/model.json").read_text())
     (version / "model.json").write_text(json.dumps(gemma | engine_args))
     if lora_paths is not None:
@@ -198,13 +197,20 @@ def loaded_model(
 
 
 @contextmanager
-def loaded_image_engine(server: Server, name: str, **settings: Any) -> Iterator[None]:
+def loaded_image_engine(server: Server, name: str, *, lazy: bool = False, **settings: Any) -> Iterator[None]:
     """One more image engine beside `sdxl_stream`, with these keys of `model.json` changed."""
     shutil.copytree(server.repository / "sdxl_stream", server.repository / name)
+    if lazy:
+        make_lazy(server.repository / name / "config.pbtxt")
     path = server.repository / name / "1/model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
     with _loaded(server, name):
         yield
+
+
+def make_lazy(config: Path) -> None:
+    with config.open("a") as file:
+        file.write('parameters: { key: "MODEL_LOADING" value: { string_value: "lazy" } }')
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton_http
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
@@ -29,6 +30,19 @@ METRICS = (
     "requests_waiting",
     "requests_running",
 )
+INPUTS = [
+    "prompt",
+    "negative_prompt",
+    "width",
+    "height",
+    "num_inference_steps",
+    "guidance_scale",
+    "seed",
+    "num_images",
+    "scheduler",
+    "output_format",
+    "base64",
+]
 WAITING = "fictures_image_requests_waiting"
 
 BAD = [
@@ -71,26 +85,40 @@ def by_http(server: Server, values: dict[str, Any]) -> tuple[str, str]:
     return refused.value.status(), refused.value.message()
 
 
-def by_stream(server: Server, values: dict[str, Any]) -> tuple[str, str]:
+def by_stream(server: Server, values: dict[str, Any]) -> tuple[str | None, str]:
     answers: list[Any] = []
     with triton_grpc.InferenceServerClient(server.grpc_url) as client:
         client.start_stream(lambda result, error: answers.append(error))
         client.async_stream_infer("sdxl_stream", tensors(triton_grpc, values))
         client.stop_stream()
     (error,) = answers
-    return "StatusCode.INVALID_ARGUMENT", error.message()
+    return error.status(), error.message()
 
 
 @pytest.mark.parametrize(("values", "words"), BAD, ids=IDS)
 @pytest.mark.parametrize("ask", [by_grpc, by_http, by_stream])
 def test_bad_input_names_the_tensor_the_value_and_what_is_allowed(
-    server: Server, ask: Callable[[Server, dict[str, Any]], tuple[str, str]], values: dict[str, Any], words: str
+    server: Server, ask: Callable[[Server, dict[str, Any]], tuple[str | None, str]], values: dict[str, Any], words: str
 ) -> None:
     status, message = ask(server, {"prompt": "a", **SMALL} | values)
-    assert status in ("StatusCode.INVALID_ARGUMENT", "400")
+    assert status == {by_grpc: "StatusCode.INVALID_ARGUMENT", by_http: "400", by_stream: None}[ask]
     assert words in message
     assert "Traceback" not in message
     assert server.takes_requests("sdxl", "prompt")
+
+
+@pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.parametrize("protocol", [triton_grpc, triton_http], ids=["gRPC", "HTTP"])
+def test_a_tensor_of_a_wrong_type_or_shape_is_named(server: Server, protocol: Any, name: str) -> None:
+    url = server.grpc_url if protocol is triton_grpc else f"127.0.0.1:{server.ports['http']}"
+    for array, kind in ((np.array([2.5]), "FP64"), (np.zeros((2, 2), np.float32), "FP32")):
+        tensor = protocol.InferInput(name, list(array.shape), kind)
+        tensor.set_data_from_numpy(array)
+        others = tensors(protocol, {} if name == "prompt" else {"prompt": "a"})
+        with protocol.InferenceServerClient(url) as client, pytest.raises(InferenceServerException) as refused:
+            client.infer("sdxl", [*others, tensor])
+        assert refused.value.status() in ("StatusCode.INVALID_ARGUMENT", "400")
+        assert name in refused.value.message()
 
 
 def test_the_prompt_must_be_there(server: Server) -> None:
@@ -217,6 +245,22 @@ def test_a_reload_with_a_wrong_setting_names_it_and_the_engine_goes_on(server: S
         assert "scheduler: Extra inputs are not permitted" in refused.text
         assert list(client.stream_image("a", model="wrong", **SMALL))[-1].images
         assert client.health().ok
+
+
+def test_a_lazy_engine_loads_with_its_first_request_and_those_that_come_meanwhile_wait(server: Server) -> None:
+    async def both() -> list[GeneratedImage]:
+        async with AsyncClient(server.grpc_url, timeout=120) as client:
+            options = {"model": "lazy", "seed": 1, **SMALL}
+            return [await last for last in [asyncio.create_task(final(client, options)) for _ in range(2)]]
+
+    async def final(client: AsyncClient, options: dict[str, Any]) -> GeneratedImage:
+        return [event async for event in client.stream_image("a", **options)][-1].images[0]
+
+    with loaded_image_engine(server, "lazy", lazy=True):
+        assert server.takes_requests("lazy", "prompt"), "it is up at once"
+        assert stub_of(server, "lazy").memory_info().rss < 200 << 20, "without its model"
+        first, second = asyncio.run(both())
+        assert first.image.tobytes() == second.image.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -132,19 +132,26 @@ class ImageEngine:
 
     def _load(self) -> None:
         """Loads the model; what comes of it is in `_loaded` the first time, and in `_load_error`."""
-        self._state, self._load_error = EngineState.LOADING, None
+        self._load_error = None
+        self._enter(EngineState.LOADING)
         try:
             self._model = ImageModel.load(self._setup.settings)
             self._finisher = Finisher(self._model, self._finished)
-            self._state = EngineState.READY if self._state is EngineState.LOADING else self._state
+            self._enter(EngineState.READY)
             self._log.log_info(f"[image] {self._model.description}")
             if not self._loaded.done():
                 self._loaded.set_result(None)
         except Exception as error:
-            self._state = EngineState.IDLE
+            self._enter(EngineState.IDLE)
             self._load_error = Unavailable(f"the model could not be loaded: {error}; try again when that is mended")
             if not self._loaded.done():
                 self._loaded.set_exception(error if isinstance(error, SetupError) else SetupError(repr(error)))
+
+    def _enter(self, state: EngineState) -> None:
+        """Nothing follows STOPPED."""
+        with self._changed:
+            if self._state is not EngineState.STOPPED:
+                self._state = state
 
     def _capacity(self, size: tuple[int, int]) -> int:
         return self._model.budget.capacity(size)

@@ -87,9 +87,10 @@ def flag(parameters: Mapping[str, Any], name: str) -> bool:
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:
     """Refuses request parameters that nothing here reads; a misspelt tensor in a JSON body is one."""
+    relayed = flag(parameters, RELAYED)
     for name in parameters:
         if name not in _KNOWN:
-            known = ", ".join(parameter.name for parameter in PARAMETERS)
+            known = ", ".join(p.name for p in PARAMETERS if p.name != "preview_every" or not relayed)
             raise InvalidArgument(f"{name}: no such parameter; there are {known}")
 
 
