@@ -258,9 +258,16 @@ def test_a_lazy_engine_loads_with_its_first_request_and_those_that_come_meanwhil
 
     with loaded_image_engine(server, "lazy", lazy=True):
         assert server.takes_requests("lazy", "prompt"), "it is up at once"
-        assert stub_of(server, "lazy").memory_info().rss < 200 << 20, "without its model"
         first, second = asyncio.run(both())
         assert first.image.tobytes() == second.image.tobytes()
+
+
+def test_a_lazy_engine_that_cannot_load_its_model_says_so_to_its_requests(server: Server) -> None:
+    with loaded_image_engine(server, "lazy", lazy=True, model="/nowhere"), Client(server.grpc_url) as client:
+        assert server.takes_requests("lazy", "prompt"), "nobody has asked for its model"
+        with pytest.raises(Unavailable, match="the model could not be loaded: .*/nowhere"):
+            list(client.stream_image("a", model="lazy", **SMALL))
+        assert not server.takes_requests("lazy", "prompt")
 
 
 @pytest.mark.parametrize(
