@@ -224,6 +224,42 @@ class AsyncClient:
         )
         return self._stream(request, image_request.ChunkParser(parameters), timeout, in_thread=True)
 
+    async def infer(
+        self, request: service_pb2.ModelInferRequest, *, timeout: float | None = None
+    ) -> service_pb2.ModelInferResponse:
+        """Send a request that you have written yourself to a model that answers once.
+
+        Args:
+            request: as `fictures.text_request`, `fictures.image_request` or `fictures.translation` write it.
+            timeout: seconds for the whole call, if not the client's.
+        """
+        response: service_pb2.ModelInferResponse = await self._unary(
+            self._stub.ModelInfer, request, self._deadline(timeout)
+        )
+        return response
+
+    async def infer_all(
+        self, request: service_pb2.ModelInferRequest, *, timeout: float | None = None
+    ) -> Sequence[service_pb2.ModelInferResponse]:
+        """Send a request to a decoupled model and return all its responses. Arguments as in `infer`."""
+        return await self._collect(request, timeout)
+
+    def infer_stream(
+        self,
+        request: service_pb2.ModelInferRequest,
+        parse: Callable[[service_pb2.ModelInferResponse], T | None],
+        *,
+        timeout: float | None = None,
+    ) -> AsyncStream[T]:
+        """Send a request to a decoupled model and yield what `parse` makes of each response, unless that is None.
+
+        Args:
+            request: as in `infer`.
+            parse: called with every response.
+            timeout: seconds to wait for each next response, if not the client's.
+        """
+        return self._stream(request, parse, timeout)
+
     async def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """List the models of the server's repository, with the tensors of those that are ready."""
         deadline = self._deadline(timeout)

@@ -78,16 +78,31 @@ class Settings(BaseSettings):
     )
 
     api_host: str = Field(
-        "127.0.0.1", description="Not yet in effect: address the servers listen on; 0.0.0.0: every network."
+        "127.0.0.1", description="Address the gateway listens on; 0.0.0.0: every network. Triton stays on 127.0.0.1."
     )
-    api_port: Port = Field(9000, description="Not yet in effect: port of the REST gateway.")
+    api_port: Port = Field(9000, description="Port of the gateway.")
     cors_origins: Annotated[list[str], NoDecode] = Field(
         [],
-        description="Not yet in effect: web origins that may call the gateway from a browser, "
-        "separated by commas; *: any.",
+        description="Web origins that may call the gateway from a browser, separated by commas; *: any.",
     )
     api_keys_file: Path | None = Field(
-        None, description="Not yet in effect: file of API keys, one a line; unset: the gateway asks for none."
+        None, description="File of API keys, see fictures keys; unset: the gateway asks for none."
+    )
+    api_allow_anonymous: bool = Field(
+        False, description="Listen on other addresses than this machine's own although no keys are asked for."
+    )
+    api_max_concurrent: int | None = Field(
+        None, ge=1, description="Most requests of one key at a time; unset: no limit. A key may have its own."
+    )
+    api_requests_per_minute: int | None = Field(
+        None, ge=1, description="Most requests of one key within a minute; unset: no limit. A key may have its own."
+    )
+    api_max_body_bytes: int = Field(16 << 20, ge=1, description="Largest body of a request, in bytes.")
+    api_request_timeout: float = Field(
+        600, gt=0, description="Longest wait for an answer, or for the next piece of a stream, in seconds."
+    )
+    api_shutdown_timeout: float = Field(
+        30, gt=0, description="How long a stopping gateway lets running requests go on, in seconds."
     )
 
     triton_url: str | None = Field(
@@ -110,7 +125,7 @@ class Settings(BaseSettings):
         "INFO", description="Least severe log line written."
     )
     log_format: Literal["text", "json"] = Field(
-        "text", description="Not yet in effect: log lines for people or for machines."
+        "text", description="Log lines of the gateway for people or for machines."
     )
 
     @property

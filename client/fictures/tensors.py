@@ -43,6 +43,15 @@ def add_input(request: service_pb2.ModelInferRequest, name: str, datatype: str, 
     request.raw_input_contents.append(raw)
 
 
+def inputs_of(request: service_pb2.ModelInferRequest) -> dict[str, list[Any]]:
+    """Decode every input tensor of a request, flattened; BYTES elements come as text."""
+    decoded = {}
+    for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
+        values = _decode(tensor.name, tensor.datatype, raw)
+        decoded[tensor.name] = [value.decode() if isinstance(value, bytes) else value for value in values]
+    return decoded
+
+
 def outputs_of(response: service_pb2.ModelInferResponse) -> dict[str, list[Any]]:
     """Decode every output tensor of a response, flattened; BYTES elements come as `bytes`.
 

@@ -28,6 +28,16 @@ def sampling_parameters(sampling: Sampling, lora: str | None) -> str:
     values: dict[str, Any] = {"max_tokens": DEFAULT_MAX_TOKENS, **sampling, "lora_name": lora}
     if values.get("n", 1) != 1:
         raise InvalidRequest(f"n={values['n']}: must be 1; send one request for each completion")
+    return sampling_json(values)
+
+
+def sampling_json(sampling: Mapping[str, Any]) -> str:
+    """Write sampling parameters as the backend reads them. A value of None is left to vLLM's default.
+
+    Raises:
+        InvalidRequest: a value has no JSON form.
+    """
+    values = dict(sampling)
     if isinstance(values.get("stop"), str):
         values["stop"] = [values["stop"]]
     if isinstance(values.get("structured_outputs"), Mapping):
@@ -35,8 +45,18 @@ def sampling_parameters(sampling: Sampling, lora: str | None) -> str:
     return _to_json("sampling parameters", {name: value for name, value in values.items() if value is not None})
 
 
-def generation_request(model: str, prompt: str, sampling: str, *, stream: bool) -> service_pb2.ModelInferRequest:
-    """Ask `model` to continue `prompt`; `sampling` is JSON from `sampling_parameters`."""
+def generation_request(
+    model: str, prompt: str, sampling: str, *, stream: bool, returned: Sequence[str] = RETURNED
+) -> service_pb2.ModelInferRequest:
+    """Ask `model` to continue `prompt`.
+
+    Args:
+        model: the text model.
+        prompt: the text as the model sees it; empty where `add_chat` gives it messages.
+        sampling: JSON from `sampling_json` or `sampling_parameters`.
+        stream: one response for each piece of text, or one for all.
+        returned: the flags of the outputs that are wanted beside the text.
+    """
     request = service_pb2.ModelInferRequest(model_name=model)
     # Without this Triton keeps an empty final response to itself, and the stream's end goes unsaid.
     request.parameters["triton_enable_empty_final_response"].bool_param = True
@@ -44,7 +64,7 @@ def generation_request(model: str, prompt: str, sampling: str, *, stream: bool) 
     add_input(request, "stream", "BOOL", [stream])
     add_input(request, "exclude_input_in_output", "BOOL", [True])
     add_input(request, "sampling_parameters", "BYTES", [sampling])
-    for name in RETURNED:
+    for name in returned:
         add_input(request, name, "BOOL", [True])
     return request
 
@@ -62,15 +82,28 @@ def chat_request(
     Raises:
         InvalidRequest: there are no messages, or they have no JSON form.
     """
+    request = generation_request(model, "", sampling, stream=stream)
+    add_chat(request, messages, chat_template_kwargs)
+    return request
+
+
+def add_chat(
+    request: service_pb2.ModelInferRequest,
+    messages: Sequence[ChatMessage],
+    chat_template_kwargs: Mapping[str, Any] | None,
+) -> None:
+    """Give a generation request a chat in place of a prompt.
+
+    Raises:
+        InvalidRequest: there are no messages, or they have no JSON form.
+    """
     if not messages:
         raise InvalidRequest("messages: must hold at least one message")
-    request = generation_request(model, "", sampling, stream=stream)
     add_input(request, "messages", "BYTES", [_to_json("messages", list(messages))])
     if chat_template_kwargs:
         add_input(
             request, "chat_template_kwargs", "BYTES", [_to_json("chat_template_kwargs", dict(chat_template_kwargs))]
         )
-    return request
 
 
 def probe_request(model: str) -> service_pb2.ModelInferRequest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from fictures.cli import chat, health, image, models, text
+from fictures.cli import chat, gateway, health, image, keys, models, text
 
 app = typer.Typer(
     help="Talk to a Fictures AI Server.",
@@ -23,3 +23,5 @@ app.command("chat")(chat.chat)
 app.command("image")(image.image)
 app.command("models")(models.models)
 app.command("health")(health.health)
+app.command("gateway")(gateway.gateway)
+app.add_typer(keys.app, name="keys")

@@ -1,0 +1,69 @@
+"""Puts the gateway together: routes, errors and what happens around each request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from fictures.errors import FicturesError
+from fictures.gateway import errors, fictures_routes, openai_routes, service_routes
+from fictures.gateway.access import Access
+from fictures.gateway.backend import Backend
+from fictures.gateway.catalog import Catalog
+from fictures.gateway.metrics import Metrics
+from fictures.gateway.middleware import REQUEST_ID, BodyLimit, Guard, Observe
+from fictures.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The gateway as an ASGI application.
+
+    Raises:
+        ConfigurationError: the file of API keys cannot be read.
+    """
+    metrics = Metrics()
+    access = Access(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        backend = Backend(settings, metrics)
+        app.state.backend = backend
+        app.state.catalog = Catalog(backend.client, settings)
+        app.state.text_model, app.state.image_model = backend.client.model, backend.client.image_model
+        yield
+        await backend.client.aclose()
+
+    app = FastAPI(
+        title="Fictures AI Server",
+        version=version("fictures"),
+        description="Text (Gemma) and images (SDXL), by the Fictures API and by OpenAI's.",
+        lifespan=lifespan,
+    )
+    app.state.settings, app.state.metrics = settings, metrics
+    app.include_router(fictures_routes.router)
+    app.include_router(openai_routes.router)
+    app.include_router(service_routes.router)
+    app.mount("/page", StaticFiles(directory=service_routes.PAGE), name="page")
+    app.add_exception_handler(FicturesError, errors.on_fictures_error)
+    app.add_exception_handler(RequestValidationError, errors.on_invalid_body)
+    app.add_exception_handler(HTTPException, errors.on_http_exception)
+    app.add_exception_handler(Exception, errors.on_defect)
+    # The last that is added comes first.
+    app.add_middleware(BodyLimit, most=settings.api_max_body_bytes)
+    app.add_middleware(Guard, access=access)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type", "x-api-key", REQUEST_ID],
+        expose_headers=[REQUEST_ID, "retry-after"],
+    )
+    app.add_middleware(Observe, metrics=metrics)
+    return app

@@ -1,0 +1,133 @@
+"""Errors as HTTP answers: OpenAI's body under `/v1`, FastAPI's elsewhere; and as the last event of a stream."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from fictures.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    FicturesError,
+    InvalidRequest,
+    ModelNotFound,
+    Unavailable,
+)
+from fictures.translation.fictures_api import ErrorEvent
+
+RETRY_AFTER = 5
+"""Seconds: a restarted engine is back in about as many."""
+CLIENT_GONE = 499
+"""Nginx's status for a client that closed its connection; nobody reads it but logs and metrics."""
+
+_STATUSES: tuple[tuple[type[FicturesError], int], ...] = (
+    (InvalidRequest, 400),
+    (ModelNotFound, 404),
+    (Unavailable, 503),
+    (DeadlineExceeded, 504),
+    (Cancelled, 503),  # by Triton, as it unloads the model: the caller did not ask for it
+)
+_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_CODES = {401: "invalid_api_key", 404: "not_found", 429: "rate_limit_exceeded", 503: "unavailable", 504: "timeout"}
+# A union's branches are part of pydantic's locations: `content.list[tagged-union[…]].0`.
+_BRANCH = re.compile(r"str|float|int|dict|.*\[.*\]|[A-Z]\w+|function-.*")
+
+
+class ClientGone(Exception):
+    """The client closed its connection before its answer was complete."""
+
+
+def http_status(error: FicturesError) -> int:
+    """The status of an answer that is this error; 502: the Triton behind failed, or refused the gateway."""
+    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 502)
+
+
+def on_fictures_error(request: Request, error: Exception) -> JSONResponse:
+    """Answer with an error of Triton or of the translation."""
+    assert isinstance(error, FicturesError)
+    status = http_status(error)
+    return _response(request, status, str(error), _parameter_of(error), error=error)
+
+
+def on_invalid_body(request: Request, error: Exception) -> JSONResponse:
+    """Answer a body that is not what the endpoint takes: 422 with all errors, in OpenAI's API 400 with the first."""
+    assert isinstance(error, RequestValidationError)
+    errors = [_without_input_of_others(item) for item in error.errors()]
+    if not _is_openai(request):
+        return JSONResponse({"detail": errors}, 422)
+    # Of a union each branch tells what it misses; the one that came furthest is what was meant.
+    meant = max(errors, key=lambda item: len(item["loc"]))
+    place = ".".join(str(part) for part in meant["loc"][1:] if not _BRANCH.fullmatch(str(part)))
+    if meant["type"] == "extra_forbidden":
+        return _response(request, 400, f"{place}: not supported", place, code="unsupported_parameter")
+    return _response(request, 400, f"{place}: {meant['msg']}" if place else meant["msg"], place or None)
+
+
+def on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    """Answer with an error of the gateway's own."""
+    assert isinstance(error, HTTPException)
+    response = _response(request, error.status_code, str(error.detail), None)
+    response.headers.update(error.headers or {})
+    return response
+
+
+def on_defect(request: Request, error: Exception) -> JSONResponse:
+    """Answer when the gateway itself is at fault; the log has the traceback."""
+    return _response(request, 500, "the gateway failed; its log says more", None)
+
+
+def event(error: FicturesError, *, openai: bool) -> dict[str, Any]:
+    """The content of the event that ends a stream which failed."""
+    if openai:
+        return openai_body(http_status(error), str(error), _parameter_of(error))
+    return ErrorEvent(error=str(error), status=http_status(error)).model_dump()
+
+
+def openai_body(status: int, message: str, parameter: str | None, code: str | None = None) -> dict[str, Any]:
+    """An error as OpenAI's SDK parses it."""
+    kind = _KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {
+        "error": {"message": message, "type": kind, "param": parameter, "code": code or _CODES.get(status)},
+    }
+
+
+def _response(
+    request: Request,
+    status: int,
+    message: str,
+    parameter: str | None,
+    *,
+    code: str | None = None,
+    error: FicturesError | None = None,
+) -> JSONResponse:
+    if isinstance(error, ModelNotFound):
+        parameter, code = "model", "model_not_found"
+    headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else None
+    body = openai_body(status, message, parameter, code) if _is_openai(request) else {"detail": message}
+    return JSONResponse(body, status, headers)
+
+
+def _is_openai(request: Request) -> bool:
+    return request.url.path.startswith("/v1/")
+
+
+def _parameter_of(error: FicturesError) -> str | None:
+    """The server's messages about a wrong request start with the name of the parameter."""
+    match = re.match(r"([a-z][a-z0-9_.]*)(: |=)", str(error)) if isinstance(error, InvalidRequest) else None
+    return match[1] if match else None
+
+
+def _without_input_of_others(item: dict[str, Any]) -> dict[str, Any]:
+    """A validation error as JSON can carry it: no exceptions, no NaN, and of the input not more than a glimpse."""
+    shown = repr(item.get("input"))
+    return {
+        "type": item["type"],
+        "loc": list(item["loc"]),
+        "msg": item["msg"],
+        "input": shown if len(shown) <= 200 else f"{shown[:200]}…",
+    }

@@ -1,0 +1,49 @@
+"""What is neither API: health, metrics and the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+PAGE = Path(__file__).parent / "page"
+_HEALTH_SECONDS = 5.0
+_POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+router = APIRouter(tags=["Service"])
+
+
+@router.get("/health", responses={503: {"description": "Something is down; `reason` says what."}})
+async def health(request: Request) -> JSONResponse:
+    """Whether texts and images can be made now: the engines are asked."""
+    found = await request.app.state.backend.client.health(timeout=_HEALTH_SECONDS)
+    body: dict[str, Any] = {
+        "status": "healthy" if found.ok else "unhealthy",
+        "reason": found.reason,
+        "models": dict(found.models),
+    }
+    return JSONResponse(body, 200 if found.ok else 503)
+
+
+@router.get("/health/live")
+async def live() -> dict[str, str]:
+    """Whether the gateway itself answers."""
+    return {"status": "alive"}
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """The gateway's metrics, for Prometheus."""
+    return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/", include_in_schema=False)
+async def page() -> FileResponse:
+    """A page to try the models."""
+    return FileResponse(PAGE / "index.html", headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"})

@@ -1,0 +1,183 @@
+"""Triton's responses as values that no API owns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from tritonclient.grpc import service_pb2
+
+from fictures.errors import ServerError
+from fictures.tensors import first_of, outputs_of
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token that was chosen, and how likely it and others were."""
+
+    token: str
+    logprob: float
+    likeliest: tuple[tuple[str, float], ...]
+    """The likeliest tokens at this place, the likeliest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextPiece:
+    """What is new of one of a request's texts."""
+
+    index: int
+    text: str
+    finish_reason: str | None
+    num_output_tokens: int
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextAnswer:
+    """What one response holds: a piece of each text that has something new."""
+
+    pieces: tuple[TextPiece, ...]
+    num_input_tokens: int
+
+
+class TextReader:
+    """Reads the responses of one request for text, streamed or not."""
+
+    def __init__(self) -> None:
+        self._ended: set[int] = set()
+
+    def __call__(self, response: service_pb2.ModelInferResponse) -> TextAnswer | None:
+        """Read one response; None when it carries nothing new, as an empty final response does.
+
+        Raises:
+            ServerError: the tensors do not fit each other.
+        """
+        outputs = outputs_of(response)
+        texts = outputs.get("text_output")
+        if not texts:
+            return None
+        reasons = outputs.get("finish_reason", [])
+        counts = outputs.get("num_output_tokens", [])
+        logprobs = outputs.get("logprobs", [b"[]"] * len(texts))
+        if not len(texts) == len(reasons) == len(counts) == len(logprobs):
+            raise ServerError(f"the server answered with {len(texts)} texts and other numbers of their properties")
+        pieces = [
+            TextPiece(
+                index=index,
+                # A character split over two responses must not end the stream.
+                text=texts[index].decode(errors="replace"),
+                finish_reason=_finish_reason(reasons[index]),
+                num_output_tokens=counts[index],
+                logprobs=read_logprobs(logprobs[index]),
+            )
+            for index in range(len(texts))
+            if index not in self._ended
+        ]
+        self._ended |= {piece.index for piece in pieces if piece.finish_reason}
+        news = tuple(piece for piece in pieces if piece.text or piece.num_output_tokens or piece.finish_reason)
+        return TextAnswer(news, first_of(outputs, "num_input_tokens") or 0) if news else None
+
+
+def joined(answers: Iterable[TextAnswer]) -> TextAnswer:
+    """The whole texts, out of all answers to a request.
+
+    Raises:
+        ServerError: there is no text among them.
+    """
+    whole: dict[int, TextPiece] = {}
+    num_input_tokens = 0
+    for answer in answers:
+        num_input_tokens = answer.num_input_tokens
+        for piece in answer.pieces:
+            before = whole.get(piece.index)
+            whole[piece.index] = piece if before is None else _append(before, piece)
+    if not whole:
+        raise ServerError("the server answered without text")
+    return TextAnswer(tuple(whole[index] for index in sorted(whole)), num_input_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An encoded image with its seed."""
+
+    data: bytes
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStep:
+    """A denoising step that was done."""
+
+    step: int
+    total_steps: int
+    previews: tuple[bytes, ...]
+    """JPEG files, small; empty at most steps."""
+
+
+ImageEvent: TypeAlias = ImageStep | tuple[ImageFile, ...]
+"""A step, or the images at the end."""
+
+
+def read_images(response: service_pb2.ModelInferResponse) -> tuple[ImageFile, ...]:
+    """The images of a response; none of one that tells of a step.
+
+    Raises:
+        ServerError: an image has no seed.
+    """
+    outputs = outputs_of(response)
+    files, seeds = outputs.get("image", []), outputs.get("seed", [])
+    if len(files) != len(seeds):
+        raise ServerError(f"the server answered with {len(files)} images and {len(seeds)} seeds")
+    return tuple(ImageFile(file, seed) for file, seed in zip(files, seeds, strict=True))
+
+
+def read_image_event(response: service_pb2.ModelInferResponse) -> ImageEvent | None:
+    """One response of an image stream: a step, the images, or None when it carries nothing.
+
+    Raises:
+        ServerError: an image has no seed.
+    """
+    if images := read_images(response):
+        return images
+    outputs = outputs_of(response)
+    step = first_of(outputs, "step")
+    if step is None:
+        return None
+    return ImageStep(step, first_of(outputs, "total_steps") or 0, tuple(outputs.get("preview", ())))
+
+
+def read_logprobs(data: bytes) -> tuple[TokenLogprob, ...]:
+    """Read an element of `logprobs`: a JSON list of `{token id: {logprob, rank, decoded_token}}`, in which the chosen
+    token comes first.
+
+    Raises:
+        ServerError: it is something else.
+    """
+    try:
+        return tuple(_token_logprob(list(candidates.values())) for candidates in json.loads(data) or [])
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ServerError(f"logprobs: cannot be read: {error!r}") from error
+
+
+def _token_logprob(candidates: Sequence[Mapping[str, Any]]) -> TokenLogprob:
+    # JSON has no infinity; vLLM's own server writes this number in its place.
+    values = [(item["decoded_token"] or "", max(item["logprob"], -9999.0), item["rank"]) for item in candidates]
+    token, logprob, _ = values[0]
+    likeliest = sorted(values, key=lambda value: value[2])
+    return TokenLogprob(token, logprob, tuple((text, value) for text, value, _ in likeliest))
+
+
+def _finish_reason(reason: bytes) -> str | None:
+    return None if reason in (b"None", b"") else reason.decode()
+
+
+def _append(before: TextPiece, piece: TextPiece) -> TextPiece:
+    return TextPiece(
+        index=piece.index,
+        text=before.text + piece.text,
+        finish_reason=piece.finish_reason or before.finish_reason,
+        num_output_tokens=before.num_output_tokens + piece.num_output_tokens,
+        logprobs=before.logprobs + piece.logprobs,
+    )

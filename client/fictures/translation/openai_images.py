@@ -1,0 +1,74 @@
+"""Triton's answers to the OpenAI API's image responses; the schemas are those of OpenAI's own package."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+from openai.types import Image, ImageGenCompletedEvent, ImageGenPartialImageEvent, ImagesResponse
+
+from fictures.translation.answers import ImageFile, ImageStep
+from fictures.translation.openai_requests import ImagesRequest
+
+ImageEvent = ImageGenPartialImageEvent | ImageGenCompletedEvent
+
+
+def images_response(files: Sequence[ImageFile], request: ImagesRequest, created: int) -> ImagesResponse:
+    """The body that answers an `ImagesRequest`. Each image has one field more than OpenAI's: its seed."""
+    images = [Image.model_validate({"b64_json": _text(file.data), "seed": file.seed}) for file in files]
+    return ImagesResponse(created=created, data=images, size=request.size, output_format=request.output_format)
+
+
+class ImageEvents:
+    """Turns the responses of an image stream into its events."""
+
+    def __init__(self, request: ImagesRequest, created: int) -> None:
+        self._request = request
+        self._created = created
+        self._partial_images = 0
+
+    def __call__(self, event: ImageStep | tuple[ImageFile, ...]) -> ImageEvent | None:
+        """The event that tells of a preview or of the image; None of a step without a preview."""
+        if not isinstance(event, ImageStep):
+            (file,) = event
+            return ImageGenCompletedEvent.model_validate(
+                {
+                    **self._common(file.data, self._request.output_format),
+                    "type": "image_generation.completed",
+                    "usage": _NO_TOKENS,
+                    "seed": file.seed,
+                }
+            )
+        if not event.previews or self._partial_images >= self._request.partial_images:
+            return None
+        self._partial_images += 1
+        return ImageGenPartialImageEvent.model_validate(
+            {
+                **self._common(event.previews[0], "jpeg"),
+                "type": "image_generation.partial_image",
+                "partial_image_index": self._partial_images - 1,
+            }
+        )
+
+    def _common(self, data: bytes, output_format: str) -> dict[str, object]:
+        return {
+            "b64_json": _text(data),
+            "created_at": self._created,
+            "background": "opaque",
+            "quality": "auto",
+            "size": self._request.size,
+            "output_format": output_format,
+        }
+
+
+_NO_TOKENS = {
+    "input_tokens": 0,
+    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+    "output_tokens": 0,
+    "total_tokens": 0,
+}
+"""The image model counts none, and OpenAI's schema asks for the numbers."""
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
