@@ -12,6 +12,7 @@ from fictures.settings import Settings, load_settings
 from launcher import models, preflight, processes, repository, state, triton
 from launcher.display import Display
 from launcher.errors import LaunchError
+from launcher.gateway import Gateway
 from launcher.layout import ROOT, Instance
 from launcher.server import TritonServer
 from launcher.supervisor import Supervisor
@@ -67,13 +68,15 @@ def serve(instance: Instance, settings: Settings, display: Display) -> None:
     )
     processes.adopt_orphans()
     server = TritonServer(instance, settings, findings, backends, display.say)
+    gateway = Gateway(instance, settings)
     try:
-        supervisor = Supervisor(server, stop, display.say, display.show_phase)
+        supervisor = Supervisor(server, gateway, stop, display.say, display.show_phase)
         if supervisor.start():
             display.show_addresses(settings)
             supervisor.keep_serving()
     finally:
         display.say("stopping")
+        gateway.stop()
         server.close()
         display.say("stopped")
 

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.status import Status
 
 from fictures.settings import Settings
+from launcher.gateway import reachable
 from launcher.preflight import Findings
 from launcher.repository import IMAGE_MODEL, TEXT_MODEL
 from launcher.triton import LOOPBACK
@@ -55,17 +56,22 @@ class Display:
 
     def show_addresses(self, settings: Settings) -> None:
         """Where the server is, and lines to try."""
+        api = f"http://{reachable(settings.api_host)}:{settings.api_port}"
+        chat = f'\'{{"model": "{TEXT_MODEL}", "messages": [{{"role": "user", "content": "Hello"}}], "max_tokens": 32}}\''
+        json = "-H 'content-type: application/json'"
         http = f"http://{LOOPBACK}:{settings.triton_http_port}"
         model = f"{http}/v2/models/{TEXT_MODEL}"
         body = '\'{"text_input": "Once upon a time", "max_tokens": 32}\''
         stream = '\'{"text_input": "Once upon a time", "stream": true, "max_tokens": 32}\''
         image = '\'{"prompt": "a lighthouse at night", "width": 256, "height": 256, "base64": true}\''
         for line in (
+            f"[bold]page and API[/]  {api} (docs: {api}/docs, OpenAI: {api}/v1)",
             f"[bold]Triton HTTP[/]   {http}",
             f"[bold]Triton gRPC[/]   {LOOPBACK}:{settings.triton_grpc_port}",
             f"[bold]metrics[/]       http://{LOOPBACK}:{settings.triton_metrics_port}/metrics",
             "",
             "Try:",
+            f"  curl -s {api}/v1/chat/completions {json} -d {chat}",
             f"  curl -s {model}/generate -d {body}",
             f"  curl -sN {model}/generate_stream -d {stream}",
             f"  curl -s {http}/v2/models/{IMAGE_MODEL}/generate -d {image} | head -c 300",

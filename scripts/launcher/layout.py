@@ -28,6 +28,10 @@ class Instance:
         return self.folder / "logs" / "tritonserver.log"
 
     @property
+    def gateway_log(self) -> Path:
+        return self.folder / "logs" / "gateway.log"
+
+    @property
     def lock_file(self) -> Path:
         return self.folder / "lock"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from fictures.gateway.exposure import check_exposure
 from fictures.settings import Settings
 from launcher import triton
 from launcher.compiler import find_compiler
@@ -25,7 +26,7 @@ from launcher.models import (
     find_text_model,
 )
 
-PORTS = ("TRITON_HTTP_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT")
+PORTS = ("TRITON_HTTP_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT", "API_PORT")
 MINIMUM_GLIBC = (2, 35)
 
 
@@ -77,6 +78,7 @@ def check(settings: Settings) -> Findings:
     text_model = find_text_model(settings)
     image_model = find_image_model(settings)
     lora_modules = find_lora_modules(settings)
+    check_exposure(settings)
     check_ports({name: getattr(settings, name.lower()) for name in PORTS})
     return Findings(distribution, libpython, text_model, image_model, lora_modules, find_compiler())
 

@@ -35,6 +35,9 @@ class Probe:
     def server_live(self) -> bool:
         return self._succeeds("/v2/health/live")
 
+    def gateway_live(self) -> bool:
+        return self._succeeds("/health/live")
+
     def server_ready(self) -> bool:
         return self._succeeds("/v2/health/ready")
 

@@ -42,6 +42,7 @@ class TritonServer:
                 "http": settings.triton_http_port,
                 "grpc": settings.triton_grpc_port,
                 "metrics": settings.triton_metrics_port,
+                "api": settings.api_port,
             },
             launcher=me,
             shm_prefix=f"fictures_{settings.triton_http_port}_{me.pid}_",
@@ -59,6 +60,11 @@ class TritonServer:
 
     def set_status(self, status: str) -> None:
         self.state.status = status
+        self._write_state()
+
+    def note_gateway(self, gateway: Identity | None) -> None:
+        """Write down which process the gateway is, or that there is none."""
+        self.state.gateway = gateway
         self._write_state()
 
     def start(self, status: str) -> None:

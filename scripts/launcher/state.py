@@ -28,6 +28,7 @@ class State:
     shm_prefix: str
     temporary: str
     tritonserver: Identity | None = None
+    gateway: Identity | None = None
     descendants: set[Identity] = field(default_factory=set)
     segments: set[Segment] = field(default_factory=set)
 
@@ -38,6 +39,7 @@ class State:
             "ports": dict(self.ports),
             "launcher": self.launcher._asdict(),
             "tritonserver": self.tritonserver._asdict() if self.tritonserver else None,
+            "gateway": self.gateway._asdict() if self.gateway else None,
             "descendants": [process._asdict() for process in sorted(self.descendants)],
             "shm_prefix": self.shm_prefix,
             "shm_segments": [segment._asdict() for segment in sorted(self.segments)],
@@ -51,8 +53,7 @@ class State:
     def remove_leftovers(self) -> None:
         """Remove the processes, shared memory and temporary folder of this run; its processes end at once."""
         trees = [processes.descendants(process.pid) for process in self.descendants if process.alive]
-        if self.tritonserver:
-            processes.kill([self.tritonserver])
+        processes.kill(process for process in (self.tritonserver, self.gateway) if process)
         processes.end(self.descendants.union(*trees))
         shared_memory.remove(self.segments, self.shm_prefix)
         if self.temporary.startswith(TEMPORARY_PREFIX):
@@ -70,6 +71,7 @@ def read(path: Path) -> State | None:
             shm_prefix=content["shm_prefix"],
             temporary=content["temporary"],
             tritonserver=Identity(**content["tritonserver"]) if content["tritonserver"] else None,
+            gateway=Identity(**content["gateway"]) if content.get("gateway") else None,
             descendants={Identity(**process) for process in content["descendants"]},
             segments={Segment(**segment) for segment in content["shm_segments"]},
         )

@@ -13,6 +13,7 @@ from threading import Event
 
 from launcher import processes
 from launcher.errors import LaunchError
+from launcher.gateway import Gateway
 from launcher.processes import Identity
 from launcher.server import TritonServer
 
@@ -34,7 +35,7 @@ def back_off(failures: int) -> float:
 
 
 class Supervisor:
-    """Runs one server until `stop` is set.
+    """Runs one server, and a gateway in front of it, until `stop` is set.
 
     Args:
         say: Tells people what happened, one line at a time.
@@ -42,15 +43,23 @@ class Supervisor:
     """
 
     def __init__(
-        self, server: TritonServer, stop: Event, say: Callable[[str], None], show: Callable[[str, float], None]
+        self,
+        server: TritonServer,
+        gateway: Gateway,
+        stop: Event,
+        say: Callable[[str], None],
+        show: Callable[[str, float], None],
     ) -> None:
         self._server = server
+        self._gateway = gateway
         self._stop = stop
         self._say = say
         self._show = show
         self._processes: set[Identity] = set()
         self._stubs: dict[Identity, str] = {}
         self._failures = 0
+        self._gateway_failures = 0
+        self._gateway_start_at = 0.0
         self._serving_since = 0.0
         self._asked = 0.0
         self._answered = 0.0
@@ -61,7 +70,11 @@ class Supervisor:
         Raises:
             LaunchError: The server did not come up.
         """
-        return self._bring_up("starting")
+        self._start_gateway()
+        if not self._bring_up("starting"):
+            return False
+        self._gateway.wait_until_live(self._stop.is_set)
+        return True
 
     def keep_serving(self) -> None:
         """Watch, and start again what dies, until stopped.
@@ -70,6 +83,7 @@ class Supervisor:
             LaunchError: The server did not come back after several attempts.
         """
         while not self._stop.wait(POLL_INTERVAL):
+            self._keep_gateway()
             problem = self._find_problem()
             if problem:
                 if time.monotonic() - self._serving_since > STABLE_AFTER:
@@ -83,13 +97,31 @@ class Supervisor:
             return "tritonserver ended"
         if self._hangs():
             return "tritonserver does not answer"
-        processes.reap_orphans(keep=self._server.pids)
+        gateway = self._gateway.identity
+        processes.reap_orphans(keep=self._server.pids | ({gateway.pid} if gateway else set()))
         living = self._server.observe()
         died = self._processes - living
         born = living - self._processes
         self._processes = living
         self._stubs |= self._server.stubs(born)
         return self._judge_death(died)
+
+    def _keep_gateway(self) -> None:
+        """A gateway that died is started again, with growing pauses; it holds nothing that would be lost."""
+        if not self._gateway.ended:
+            return
+        now = time.monotonic()
+        if self._gateway_start_at <= now:
+            if now - self._gateway_start_at > STABLE_AFTER:
+                self._gateway_failures = 0
+            self._gateway_failures += 1
+            self._say("the gateway ended: starting it again")
+            self._start_gateway()
+            self._gateway_start_at = now + back_off(self._gateway_failures)
+
+    def _start_gateway(self) -> None:
+        self._gateway.start()
+        self._server.note_gateway(self._gateway.identity)
 
     def _hangs(self) -> bool:
         now = time.monotonic()

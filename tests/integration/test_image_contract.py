@@ -265,7 +265,7 @@ def test_a_lazy_engine_loads_with_its_first_request_and_those_that_come_meanwhil
 def test_a_lazy_engine_that_cannot_load_its_model_says_so_to_its_requests(server: Server) -> None:
     with loaded_image_engine(server, "lazy", lazy=True, model="/nowhere"), Client(server.grpc_url) as client:
         assert server.takes_requests("lazy", "prompt"), "nobody has asked for its model"
-        with pytest.raises(Unavailable, match="the model could not be loaded: .*/nowhere"):
+        with pytest.raises(Unavailable, match=r"the model could not be loaded: .*/nowhere"):
             list(client.stream_image("a", model="lazy", **SMALL))
         assert not server.takes_requests("lazy", "prompt")
 

@@ -49,7 +49,25 @@ class MadeUpServer:
 
     def kill(self) -> None: ...
 
+    def note_gateway(self, gateway: Identity | None) -> None: ...
+
     def set_status(self, status: str) -> None: ...
+
+
+class MadeUpGateway:
+    """A gateway that starts at once and lives."""
+
+    identity = None
+
+    def __init__(self) -> None:
+        self.ended = True
+        self.starts = 0
+
+    def start(self) -> None:
+        self.ended = False
+        self.starts += 1
+
+    def wait_until_live(self, stopping: Callable[[], bool]) -> None: ...
 
 
 class Pauses(Event):
@@ -76,8 +94,9 @@ def server() -> MadeUpServer:
     return MadeUpServer()
 
 
-def started(server: MadeUpServer, stop: Event) -> Supervisor:
-    watching = Supervisor(server, stop, lambda line: None, lambda phase, seconds: None)  # type: ignore[arg-type]
+def started(server: MadeUpServer, stop: Event, gateway: MadeUpGateway | None = None) -> Supervisor:
+    made_up = gateway or MadeUpGateway()
+    watching = Supervisor(server, made_up, stop, lambda line: None, lambda phase, seconds: None)  # type: ignore[arg-type]
     assert watching.start()
     return watching
 
@@ -141,3 +160,19 @@ def test_a_server_that_lives_and_does_not_answer_for_half_a_minute_is_hung(
     server.live = True
     now[0] += 6
     assert watching._find_problem() is None
+
+
+def test_a_gateway_that_dies_is_started_with_growing_pauses(
+    server: MadeUpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(supervisor.time, "monotonic", lambda: now[0])
+    gateway = MadeUpGateway()
+    watching = started(server, Event(), gateway)
+    starts = []
+    for _ in range(12):
+        gateway.ended = True
+        watching._keep_gateway()
+        starts.append(gateway.starts)
+        now[0] += 1
+    assert starts == [2, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 5]

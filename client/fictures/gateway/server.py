@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 import uvicorn
 
 from fictures.errors import ConfigurationError
 from fictures.gateway import logs
 from fictures.gateway.app import create_app
+from fictures.gateway.exposure import check_exposure
 from fictures.settings import Settings
 
 
@@ -37,26 +36,3 @@ def serve(settings: Settings) -> None:
             address = f"{settings.api_host}:{settings.api_port}"
             raise ConfigurationError([f"API_HOST and API_PORT: cannot listen on {address}"]) from ended
         raise
-
-
-def check_exposure(settings: Settings) -> None:
-    """Refuse to serve other machines without keys, unless that is said in so many words.
-
-    Raises:
-        ConfigurationError: it was not.
-    """
-    if _is_loopback(settings.api_host) or settings.api_keys_file or settings.api_allow_anonymous:
-        return
-    raise ConfigurationError(
-        [
-            f"API_HOST={settings.api_host}: everybody who reaches this address could use the server. Set API_KEYS_FILE "
-            "(fictures keys create NAME), or API_ALLOW_ANONYMOUS=true if that is what you want"
-        ]
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
