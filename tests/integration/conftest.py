@@ -49,6 +49,10 @@ class Server:
         return f"127.0.0.1:{self.ports['grpc']}"
 
     @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['api']}"
+
+    @property
     def metrics_url(self) -> str:
         return f"http://127.0.0.1:{self.ports['metrics']}/metrics"
 
@@ -71,6 +75,16 @@ class Server:
     @property
     def state(self) -> dict[str, Any]:
         return json.loads((self.folder / "state.json").read_text())
+
+    def has_started(self) -> bool:
+        """Whether the launcher says so, which only then starts again what dies."""
+        return (self.folder / "state.json").exists() and self.state["status"] == "ready" and self.gateway_is_live()
+
+    def gateway_is_live(self) -> bool:
+        try:
+            return httpx.get(f"{self.api_url}/health/live", timeout=5).is_success
+        except httpx.HTTPError:
+            return False
 
     def is_serving(self) -> bool:
         """The documented question: can both engines take requests now?"""
@@ -152,7 +166,7 @@ def running_server(tmp_path: Path, **settings: str) -> Iterator[Server]:
     }
     server = Server(process, {name: int(env[variable]) for name, variable in names.items()}, log, env)
     try:
-        wait_for(lambda: process.poll() is not None or server.is_serving(), START_TIMEOUT, f"serving ({log})")
+        wait_for(lambda: process.poll() is not None or server.has_started(), START_TIMEOUT, f"serving ({log})")
         assert process.poll() is None, log.read_text()
         yield server
     finally:
