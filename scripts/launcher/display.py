@@ -57,7 +57,9 @@ class Display:
     def show_addresses(self, settings: Settings) -> None:
         """Where the server is, and lines to try."""
         api = f"http://{reachable(settings.api_host)}:{settings.api_port}"
-        chat = f'\'{{"model": "{TEXT_MODEL}", "messages": [{{"role": "user", "content": "Hello"}}], "max_tokens": 32}}\''
+        chat = (
+            f'\'{{"model": "{TEXT_MODEL}", "messages": [{{"role": "user", "content": "Hello"}}], "max_tokens": 32}}\''
+        )
         json = "-H 'content-type: application/json'"
         http = f"http://{LOOPBACK}:{settings.triton_http_port}"
         model = f"{http}/v2/models/{TEXT_MODEL}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from fictures.cli import chat, gateway, health, image, keys, models, text
+from fictures.cli import chat, gateway, health, image, keys, models, text, translate
 
 app = typer.Typer(
     help="Talk to a Fictures AI Server.",
@@ -24,4 +24,5 @@ app.command("image")(image.image)
 app.command("models")(models.models)
 app.command("health")(health.health)
 app.command("gateway")(gateway.gateway)
+app.command("translate")(translate.translate)
 app.add_typer(keys.app, name="keys")

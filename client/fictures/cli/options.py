@@ -52,10 +52,15 @@ def connect(
 ) -> Client:
     """Make the client; without `url`, the environment and `./.env` say where the server is."""
     from fictures.client import Client
+
+    return Client(address(url), model=model, image_model=image_model, timeout=timeout, api_key=api_key)
+
+
+def address(url: str | None) -> str:
+    """host:port of Triton's gRPC endpoint."""
     from fictures.settings import find_server
 
-    address = url or find_server(Path(".env"))
-    return Client(address, model=model, image_model=image_model, timeout=timeout, api_key=api_key)
+    return url or find_server(Path(".env"))
 
 
 def sampling(

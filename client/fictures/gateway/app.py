@@ -12,6 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
+from fictures.async_client import AsyncClient
 from fictures.errors import FicturesError
 from fictures.gateway import errors, fictures_routes, openai_routes, service_routes
 from fictures.gateway.access import Access
@@ -33,12 +34,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        backend = Backend(settings, metrics)
-        app.state.backend = backend
-        app.state.catalog = Catalog(backend.client, settings)
-        app.state.text_model, app.state.image_model = backend.client.model, backend.client.image_model
-        yield
-        await backend.client.aclose()
+        async with AsyncClient(settings.grpc_url, timeout=settings.api_request_timeout) as client:
+            app.state.client = client
+            app.state.backend = Backend(client, metrics)
+            app.state.catalog = Catalog(client, settings)
+            yield
 
     app = FastAPI(
         title="Fictures AI Server",

@@ -8,7 +8,6 @@ from fictures.async_client import AsyncClient
 from fictures.async_stream import AsyncStream
 from fictures.errors import ServerError
 from fictures.gateway.metrics import Metrics
-from fictures.settings import Settings
 from fictures.translation.answers import (
     ImageEvent,
     ImageFile,
@@ -25,8 +24,8 @@ from fictures.translation.calls import ImageCall, TextCall
 class Backend:
     """The Triton behind the gateway."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self.client = AsyncClient(settings.grpc_url, timeout=settings.api_request_timeout)
+    def __init__(self, client: AsyncClient, metrics: Metrics) -> None:
+        self._client = client
         self._metrics = metrics
 
     async def text(self, call: TextCall, request_id: str) -> TextAnswer:
@@ -37,7 +36,7 @@ class Backend:
         """
         request = call.to_triton(stream=False, request_id=request_id)
         read = TextReader()
-        answers = [read(response) for response in await self.client.infer_all(request)]
+        answers = [read(response) for response in await self._client.infer_all(request)]
         answer = joined([answer for answer in answers if answer is not None])
         self._metrics.text_done(answer)
         return answer
@@ -46,14 +45,14 @@ class Backend:
         """What is new, as it comes. Raises as `text` does; closing it cancels the call."""
         request = call.to_triton(stream=True, request_id=request_id)
         with self._metrics.text_stream() as observed:
-            async with self.client.infer_stream(request, TextReader()) as answers:
+            async with self._client.infer_stream(request, TextReader()) as answers:
                 async for answer in answers:
                     observed.answer(answer)
                     yield answer
 
     async def images(self, call: ImageCall, request_id: str) -> tuple[ImageFile, ...]:
         """The images that answer a call. Raises as `text` does."""
-        response = await self.client.infer(call.to_triton(stream=False, request_id=request_id))
+        response = await self._client.infer(call.to_triton(stream=False, request_id=request_id))
         files = read_images(response)
         if not files:
             raise ServerError("the server answered without an image")
@@ -64,7 +63,7 @@ class Backend:
         """Each step, and the images at the end. Raises as `text` does; closing it cancels the call."""
         request = call.to_triton(stream=True, request_id=request_id)
         drawn = False
-        stream: AsyncStream[ImageEvent] = self.client.infer_stream(request, read_image_event)
+        stream: AsyncStream[ImageEvent] = self._client.infer_stream(request, read_image_event)
         async with stream as events:
             async for event in events:
                 if not isinstance(event, ImageStep):

@@ -58,7 +58,7 @@ def on_invalid_body(request: Request, error: Exception) -> JSONResponse:
     """Answer a body that is not what the endpoint takes: 422 with all errors, in OpenAI's API 400 with the first."""
     assert isinstance(error, RequestValidationError)
     errors = [_without_input_of_others(item) for item in error.errors()]
-    if not _is_openai(request):
+    if not is_openai(request):
         return JSONResponse({"detail": errors}, 422)
     # Of a union each branch tells what it misses; the one that came furthest is what was meant.
     meant = max(errors, key=lambda item: len(item["loc"]))
@@ -108,11 +108,12 @@ def _response(
     if isinstance(error, ModelNotFound):
         parameter, code = "model", "model_not_found"
     headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else None
-    body = openai_body(status, message, parameter, code) if _is_openai(request) else {"detail": message}
+    body = openai_body(status, message, parameter, code) if is_openai(request) else {"detail": message}
     return JSONResponse(body, status, headers)
 
 
-def _is_openai(request: Request) -> bool:
+def is_openai(request: Request) -> bool:
+    """Whether a request is one of the OpenAI API."""
     return request.url.path.startswith("/v1/")
 
 

@@ -1,9 +1,10 @@
-"""What the OpenAPI document says beyond the routes' types: the statuses an endpoint may answer with, and streams."""
+"""What the OpenAPI document says beyond the routes' types: statuses, streams, examples."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+from openai.types import Model
 from pydantic import BaseModel
 
 
@@ -28,7 +29,65 @@ class OpenAIError(BaseModel):
     error: OpenAIErrorContent
 
 
+class ModelList(BaseModel):
+    """All models, as OpenAI lists them."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class TextModel(BaseModel):
+    """A text model, as the Fictures API lists it."""
+
+    id: str
+    name: str
+    type: str
+    framework: str
+    max_tokens: int
+    status: str
+
+
+class TextModels(BaseModel):
+    """All text models."""
+
+    models: list[TextModel]
+
+
+class ImageModel(BaseModel):
+    """An image model, as the Fictures API lists it."""
+
+    id: str
+    name: str
+    type: str
+    framework: str
+    device: str
+    status: str
+
+
+class ImageModels(BaseModel):
+    """All image models."""
+
+    models: list[ImageModel]
+
+
 Responses = dict[int | str, dict[str, Any]]
+
+TEXT = {"prompt": "Once upon a time", "max_tokens": 24, "temperature": 0.7}
+STRUCTURED = (
+    {"prompt": "Red or green?", "max_tokens": 24, "guided_decoding": {"type": "choice", "choice": ["red", "green"]}},
+    {
+        "prompt": "A person as JSON:",
+        "max_tokens": 100,
+        "guided_decoding": {
+            "type": "json",
+            "json": {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]},
+        },
+    },
+)
+IMAGE = {"prompt": "a lighthouse at night", "width": 256, "height": 256, "num_inference_steps": 6, "seed": 7}
+CHAT = {"model": "gemma", "messages": [{"role": "user", "content": "Tell me a story."}], "max_tokens": 24}
+COMPLETION = {"model": "gemma", "prompt": "Once upon a time", "max_tokens": 24}
+IMAGES = {"model": "sdxl", "prompt": "a lighthouse at night", "size": "256x256", "num_inference_steps": 6}
 
 _COMMON = {
     400: "The request is wrong; the message names the parameter, its value and what is allowed.",
@@ -42,11 +101,11 @@ _COMMON = {
 }
 
 
-def STREAM_OF(*events: type[BaseModel]) -> Responses:
+def stream_of(*events: type[BaseModel]) -> Responses:
     """A stream of server-sent events, each holding one of these."""
-    schemas = [{"$ref": f"#/components/schemas/{event.__name__}"} for event in events]
-    content = {"text/event-stream": {"schema": {"type": "string", "contentSchema": {"anyOf": schemas}}}}
-    return {200: {"description": "Server-sent events.", "content": content}}
+    names = " or ".join(f"`{event.__name__}`" for event in events)
+    content = {"text/event-stream": {"schema": {"type": "string", "description": f"Each event's data: {names}"}}}
+    return {200: {"description": "The answer; server-sent events when it is streamed.", "content": content}}
 
 
 def responses(stream: Responses | None = None) -> Responses:
@@ -58,3 +117,9 @@ def openai_responses(stream: Responses | None = None) -> Responses:
     """The statuses of an endpoint of the OpenAI API."""
     described: Responses = {status: {"description": text, "model": OpenAIError} for status, text in _COMMON.items()}
     return {**described, **(stream or {})}
+
+
+def body_examples(*examples: dict[str, Any]) -> dict[str, Any]:
+    """Bodies to try an endpoint with, shown on its page."""
+    named = {f"example {number}": {"value": example} for number, example in enumerate(examples, 1)}
+    return {"requestBody": {"content": {"application/json": {"examples": named}}}}

@@ -22,7 +22,7 @@ router = APIRouter(tags=["Service"])
 @router.get("/health", responses={503: {"description": "Something is down; `reason` says what."}})
 async def health(request: Request) -> JSONResponse:
     """Whether texts and images can be made now: the engines are asked."""
-    found = await request.app.state.backend.client.health(timeout=_HEALTH_SECONDS)
+    found = await request.app.state.client.health(timeout=_HEALTH_SECONDS)
     body: dict[str, Any] = {
         "status": "healthy" if found.ok else "unhealthy",
         "reason": found.reason,

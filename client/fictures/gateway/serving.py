@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 import anyio
 import structlog
 from fastapi import Request
-from pydantic import BaseModel
+from fastapi.responses import Response
 from sse_starlette import EventSourceResponse
 
 from fictures.errors import FicturesError, ServerError
 from fictures.gateway import errors
+from fictures.gateway.endpoints import Endpoint, Event
 from fictures.gateway.errors import ClientGone
 
 T = TypeVar("T")
@@ -46,44 +47,48 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
             await task
 
 
-async def event_stream(request: Request, contents: AsyncGenerator[bytes], *, openai: bool) -> EventSourceResponse:
-    """Answer with a stream, once its first event has come: an error before it is an error of the request.
+async def answer(request: Request, endpoint: Endpoint) -> Response:
+    """Answer a request: at once, or with a stream as soon as its first event has come, so that an error before it is
+    an error of the request.
 
     Raises:
-        FicturesError: the stream failed before its first event.
+        FicturesError: it failed, streaming before its first event.
         ClientGone: the client went before it.
     """
-    first = await while_connected(request, _first(contents))
-    grace = request.app.state.settings.api_shutdown_timeout
+    backend, request_id = request.app.state.backend, request.state.request_id
+    if not endpoint.streams:
+        whole = await while_connected(request, endpoint.whole(backend, request_id))
+        return Response(whole.model_dump_json(exclude_unset=True), media_type="application/json")
+    events = endpoint.events(backend, request_id)
+    first = await while_connected(request, _first(events))
     return EventSourceResponse(
-        _from_first(first, contents, request, openai=openai),
+        _sent(first, events, request),
         ping=PING_SECONDS,
         # At a shutdown a stream is not cut off: it has this long to come to its end.
         shutdown_event=anyio.Event(),
-        shutdown_grace_period=grace,
+        shutdown_grace_period=request.app.state.settings.api_shutdown_timeout,
     )
 
 
-async def _from_first(
-    first: bytes, rest: AsyncGenerator[bytes], request: Request, *, openai: bool
-) -> AsyncIterator[bytes]:
+async def _sent(first: Event, rest: AsyncGenerator[Event], request: Request) -> AsyncIterator[bytes]:
+    openai = errors.is_openai(request)
     try:
-        yield first
-        async for content in rest:
-            yield content
+        yield sse(first)
+        async for event in rest:
+            yield sse(event)
     except FicturesError as error:
         _log.warning("stream failed", error=str(error), status=errors.http_status(error))
         request.app.state.metrics.stream_failed(errors.http_status(error))
-        yield sse(errors.event(error, openai=openai))
-        if openai:
-            yield DONE
+        yield f"data: {json.dumps(errors.event(error, openai=openai))}\n\n".encode()
     finally:
         await rest.aclose()
+    if openai and request.url.path != IMAGES_PATH:
+        yield DONE
 
 
-async def _first(contents: AsyncGenerator[bytes]) -> bytes:
-    async for content in contents:
-        return content
+async def _first(events: AsyncGenerator[Event]) -> Event:
+    async for event in events:
+        return event
     raise ServerError("the server answered with nothing")
 
 
@@ -91,11 +96,14 @@ DONE = b"data: [DONE]\n\n"
 """How OpenAI's streams end."""
 
 
-def sse(content: BaseModel | dict[str, Any], event: str | None = None) -> bytes:
+IMAGES_PATH = "/v1/images/generations"
+"""Its streams have no such mark: the last event says by its type that it is."""
+
+
+def sse(event: Event) -> bytes:
     """A server-sent event."""
-    data = content.model_dump_json(exclude_unset=True) if isinstance(content, BaseModel) else json.dumps(content)
-    name = f"event: {event}\n" if event else ""
-    return f"{name}data: {data}\n\n".encode()
+    name = f"event: {event.name}\n" if event.name else ""
+    return f"{name}data: {event.content.model_dump_json(exclude_unset=True)}\n\n".encode()
 
 
 async def _disconnection(request: Request) -> None:

@@ -1,0 +1,558 @@
+"""The Fictures API, translated: bodies to the tensors that Triton gets, and Triton's responses to bodies and events."""
+
+import base64
+import json
+import math
+import reprlib
+import struct
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+from tritonclient.grpc import service_pb2 as pb
+
+from fictures import InvalidRequest, ServerError
+from fictures.tensors import inputs_of
+from fictures.translation import fictures_api as api
+from fictures.translation.answers import ImageFile, ImageStep, TextAnswer, TextReader, joined, read_image_event
+from fictures.translation.answers import read_images as images_of
+from fictures.translation.calls import ImageCall, TextCall
+
+FORMATS = {"INT32": "i", "UINT32": "I", "INT64": "q"}
+NUMBERS_ARE_NOT = ["5", "", True, None, [1], {}]
+"""Values of other types, none of which is taken for a number."""
+
+
+def response(**outputs: tuple[str, list[Any]]) -> pb.ModelInferResponse:
+    """A response of these outputs, each a name to a type and its values."""
+    answer = pb.ModelInferResponse()
+    for name, (datatype, values) in outputs.items():
+        answer.outputs.add(name=name, datatype=datatype, shape=[len(values)])
+        if datatype == "BYTES":
+            raw = b"".join(struct.pack("<I", len(value)) + value for value in values)
+        else:
+            raw = struct.pack(f"<{len(values)}{FORMATS[datatype]}", *values)
+        answer.raw_output_contents.append(raw)
+    return answer
+
+
+def text(*texts: str | bytes, reasons: list[str] | None = None, tokens: list[int] | None = None, **outputs: Any) -> Any:
+    """A response of the text model: a piece of each text, one token each unless said otherwise."""
+    return response(
+        text_output=("BYTES", [piece.encode() if isinstance(piece, str) else piece for piece in texts]),
+        finish_reason=("BYTES", [reason.encode() for reason in reasons or ["None"] * len(texts)]),
+        num_input_tokens=("UINT32", [7]),
+        num_output_tokens=("UINT32", tokens or [1] * len(texts)),
+        **outputs,
+    )
+
+
+def read(*responses: pb.ModelInferResponse) -> list[TextAnswer]:
+    """What the responses of one request say."""
+    reader = TextReader()
+    return [answer for answer in map(reader, responses) if answer is not None]
+
+
+def inputs(call: TextCall | ImageCall, *, stream: bool = False) -> dict[str, Any]:
+    """The tensors of a call, all of which have one element."""
+    decoded = inputs_of(call.to_triton(stream=stream))
+    assert all(len(values) == 1 for values in decoded.values())
+    return {name: values[0] for name, values in decoded.items()}
+
+
+def sampling(call: TextCall) -> dict[str, Any]:
+    """The sampling parameters that a call sends."""
+    parameters: dict[str, Any] = json.loads(inputs(call)["sampling_parameters"])
+    return parameters
+
+
+def refused(model: type[BaseModel], body: Any) -> set[str]:
+    """The fields for which a body is refused."""
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(body)
+    return {".".join(map(str, error["loc"])) for error in caught.value.errors()}
+
+
+def text_call(**fields: Any) -> TextCall:
+    return api.TextRequest.model_validate({"prompt": "Once", **fields}).to_call("gemma")
+
+
+def guided_call(**guided_decoding: Any) -> TextCall:
+    body = {"prompt": "Once", "guided_decoding": guided_decoding}
+    return api.StructuredTextRequest.model_validate(body).to_call("gemma")
+
+
+def image_call(**fields: Any) -> ImageCall:
+    return api.ImageRequest.model_validate({"prompt": "harbour", **fields}).to_call("sdxl")
+
+
+def image_stream_call(**fields: Any) -> ImageCall:
+    return api.ImageStreamRequest.model_validate({"prompt": "harbour", **fields}).to_call("sdxl")
+
+
+# Requests for text
+
+
+def test_a_prompt_is_all_that_a_text_needs() -> None:
+    call = text_call()
+    assert sampling(call) == {"max_tokens": 2048, "temperature": 0.7, "top_p": 0.9}
+    sent = inputs(call)
+    del sent["sampling_parameters"]
+    assert sent == {
+        "text_input": "Once",
+        "stream": False,
+        "exclude_input_in_output": True,
+        "return_finish_reason": True,
+        "return_num_input_tokens": True,
+        "return_num_output_tokens": True,
+    }
+
+
+def test_what_is_given_is_sent() -> None:
+    call = text_call(max_tokens=9, temperature=1.5, top_p=0.25, stop_sequences=["END", "\n\n"])
+    assert sampling(call) == {"max_tokens": 9, "temperature": 1.5, "top_p": 0.25, "stop": ["END", "\n\n"]}
+
+
+def test_a_request_goes_to_the_model_with_the_callers_id() -> None:
+    request = text_call().to_triton(stream=True, request_id="abc")
+    assert (request.model_name, request.id) == ("gemma", "abc")
+    assert inputs_of(request)["stream"] == [True]
+    assert request.parameters["triton_enable_empty_final_response"].bool_param is True
+
+
+@pytest.mark.parametrize("prompt", ["naïve ☕ 𝄞", "\x00\x1b[0m", " ", "line\r\nline", "\ufeff\u202e", "x" * 100_000])
+def test_any_text_is_a_prompt_and_arrives_unchanged(prompt: str) -> None:
+    assert inputs(text_call(prompt=prompt))["text_input"] == prompt
+
+
+def test_temperature_0_is_a_value() -> None:
+    assert sampling(text_call(temperature=0)) == {"max_tokens": 2048, "temperature": 0, "top_p": 0.9}
+
+
+@pytest.mark.parametrize("top_p", [0, 0.0, -0.0])
+def test_top_p_0_means_greedy_whatever_the_temperature_is(top_p: float) -> None:
+    sent = sampling(text_call(top_p=top_p, temperature=1.5))
+    assert (sent["temperature"], sent["top_p"]) == (0, 1)
+
+
+@pytest.mark.parametrize("stops", [None, []])
+def test_no_stop_sequences_may_be_said_in_so_many_words(stops: list[str] | None) -> None:
+    assert not sampling(text_call(stop_sequences=stops)).get("stop")
+
+
+TEXT_LIMITS: list[tuple[str, list[Any], list[Any]]] = [
+    ("max_tokens", [1, 8192], [0, -1, 8193, 10**30]),
+    ("temperature", [0, 2, 2.0], [-0.01, 2.01, math.nan, math.inf, -math.inf, 10**400]),
+    ("top_p", [0, 1, 1e-300], [-0.01, 1.01, math.nan, math.inf]),
+    ("stop_sequences", [["a"] * 64, ["x" * 10_000]], [["a"] * 65]),
+    ("prompt", ["a"], [""]),
+]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(name, value) for name, within, _ in TEXT_LIMITS for value in within], ids=reprlib.repr
+)
+def test_a_text_request_within_the_limits_is_taken(field: str, value: Any) -> None:
+    text_call(**{field: value}).to_triton(stream=False)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(name, value) for name, _, beyond in TEXT_LIMITS for value in beyond], ids=reprlib.repr
+)
+def test_a_text_request_beyond_them_is_refused_by_the_name_of_the_field(field: str, value: Any) -> None:
+    assert refused(api.TextRequest, {"prompt": "Once", field: value}) == {field}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(name, value) for name in ("max_tokens", "temperature", "top_p") for value in NUMBERS_ARE_NOT]
+    + [("max_tokens", 5.0)]
+    + [("prompt", value) for value in (5, None, ["Once"], {}, "half \ud800")]
+    + [("stop_sequences", value) for value in ("END", 5, {})],
+    ids=repr,
+)
+def test_a_value_of_another_type_is_refused_and_never_converted(field: str, value: Any) -> None:
+    assert refused(api.TextRequest, {"prompt": "Once", field: value}) == {field}
+
+
+@pytest.mark.parametrize("stop", ["", 5, None, "\udfff"])
+def test_each_stop_sequence_is_a_text_of_one_character_or_more(stop: Any) -> None:
+    assert refused(api.TextRequest, {"prompt": "Once", "stop_sequences": ["a", stop]}) == {"stop_sequences.1"}
+
+
+@pytest.mark.parametrize("field", ["model", "n", "seed", "stream", "top_k", "Temperature", "guided_decoding", ""])
+def test_a_field_that_a_text_does_not_have_is_refused(field: str) -> None:
+    assert refused(api.TextRequest, {"prompt": "Once", field: 1}) == {field}
+
+
+@pytest.mark.parametrize(
+    "model", [api.TextRequest, api.StructuredTextRequest, api.ImageRequest, api.ImageStreamRequest]
+)
+def test_a_prompt_is_required(model: type[BaseModel]) -> None:
+    assert "prompt" in refused(model, {})
+
+
+@pytest.mark.parametrize("body", [[], "Once", 5, None, [{"prompt": "Once"}]])
+def test_a_body_is_an_object(body: Any) -> None:
+    assert refused(api.TextRequest, body) == {""}
+
+
+# Requests for text that has a form
+
+
+FORMS: list[tuple[str, Any]] = [
+    ("json", {"type": "object", "properties": {"a": {"type": "integer"}}}),
+    ("json", {}),
+    ("regex", r"\d{3}-\d{4}"),
+    ("choice", ["yes", "no"]),
+    ("choice", ["only"]),
+    ("grammar", 'root ::= "a"'),
+]
+
+
+@pytest.mark.parametrize(("kind", "form"), FORMS)
+def test_each_form_becomes_vllms_structured_outputs(kind: str, form: Any) -> None:
+    sent = sampling(guided_call(type=kind, **{kind: form}))
+    assert json.loads(sent.pop("structured_outputs")) == {kind: form}
+    assert sent == {"max_tokens": 2048, "temperature": 0.7, "top_p": 0.9}
+
+
+def test_the_forms_that_are_not_meant_may_be_null() -> None:
+    call = guided_call(type="regex", regex="a+", json=None, choice=None, grammar=None)
+    assert json.loads(sampling(call)["structured_outputs"]) == {"regex": "a+"}
+
+
+def test_a_text_that_has_a_form_takes_what_other_texts_take() -> None:
+    body = {"prompt": "Once", "top_p": 0, "max_tokens": 3, "stop_sequences": ["."]}
+    call = api.StructuredTextRequest(**body, guided_decoding={"type": "regex", "regex": "a"}).to_call("gemma")
+    sent = sampling(call)
+    assert (sent["temperature"], sent["top_p"], sent["max_tokens"], sent["stop"]) == (0, 1, 3, ["."])
+
+
+@pytest.mark.parametrize(
+    ("guided", "place"),
+    [
+        ({}, "guided_decoding.type"),
+        ({"type": "xml"}, "guided_decoding.type"),
+        ({"type": "JSON", "json": {}}, "guided_decoding.type"),
+        ({"type": ["json"], "json": {}}, "guided_decoding.type"),
+        ({"type": "json"}, "guided_decoding"),
+        ({"type": "json", "regex": "a"}, "guided_decoding"),
+        ({"type": "json", "json": {}, "regex": "a"}, "guided_decoding"),
+        ({"type": "choice", "choice": ["a"], "grammar": "a"}, "guided_decoding"),
+        ({"type": "json", "json": None}, "guided_decoding"),
+        ({"type": "json", "json": '{"type": "object"}'}, "guided_decoding.json"),
+        ({"type": "json", "json": []}, "guided_decoding.json"),
+        ({"type": "json", "json_schema": {}}, "guided_decoding.json_schema"),
+        ({"type": "regex", "regex": ""}, "guided_decoding.regex"),
+        ({"type": "regex", "regex": ["a"]}, "guided_decoding.regex"),
+        ({"type": "choice", "choice": []}, "guided_decoding.choice"),
+        ({"type": "choice", "choice": "yes"}, "guided_decoding.choice"),
+        ({"type": "choice", "choice": ["yes", ""]}, "guided_decoding.choice.1"),
+        ({"type": "grammar", "grammar": ""}, "guided_decoding.grammar"),
+        ({"type": "grammar", "grammar": {"root": "a"}}, "guided_decoding.grammar"),
+        ({"type": "regex", "regex": "a", "backend": "xgrammar"}, "guided_decoding.backend"),
+        (None, "guided_decoding"),
+        ("json", "guided_decoding"),
+    ],
+    ids=repr,
+)
+def test_a_form_that_does_not_fit_its_type_is_refused(guided: Any, place: str) -> None:
+    assert place in refused(api.StructuredTextRequest, {"prompt": "Once", "guided_decoding": guided})
+
+
+def test_a_form_must_be_given_where_one_is_promised() -> None:
+    assert refused(api.StructuredTextRequest, {"prompt": "Once"}) == {"guided_decoding"}
+
+
+def test_a_schema_that_is_no_json_is_refused_by_its_name() -> None:
+    with pytest.raises(InvalidRequest, match="^structured_outputs: "):
+        guided_call(type="json", json={"maximum": math.nan}).to_triton(stream=False)
+
+
+# Requests for images
+
+
+def test_a_prompt_is_all_that_an_image_needs() -> None:
+    call = image_call()
+    assert call.to_triton(stream=False).model_name == "sdxl"
+    assert inputs(call) == {
+        "prompt": "harbour",
+        "width": 1344,
+        "height": 768,
+        "num_inference_steps": 30,
+        "guidance_scale": 7.5,
+    }
+
+
+def test_everything_that_is_given_of_an_image_is_sent() -> None:
+    given = {
+        "prompt": "harbour",
+        "negative_prompt": "fog",
+        "width": 512,
+        "height": 256,
+        "num_inference_steps": 8,
+        "guidance_scale": 2.5,
+        "seed": 2**62,
+    }
+    assert inputs(image_call(**given)) == given
+
+
+def test_an_image_streams_from_the_streaming_model() -> None:
+    request = image_stream_call(preview_every=5, seed=3).to_triton(stream=True, request_id="abc")
+    assert (request.model_name, request.id) == ("sdxl_stream", "abc")
+    assert inputs_of(request)["preview_every"] == [5]
+    assert inputs_of(request)["seed"] == [3]
+    assert request.parameters["triton_enable_empty_final_response"].bool_param is True
+
+
+def test_no_preview_is_asked_for_unless_it_is_wanted() -> None:
+    assert inputs(image_stream_call(), stream=True) == inputs(image_call())
+    assert inputs(image_stream_call(preview_every=0), stream=True) == inputs(image_call())
+
+
+def test_seed_0_and_an_empty_negative_prompt_are_values() -> None:
+    sent = inputs(image_call(seed=0, negative_prompt=""))
+    assert (sent["seed"], sent["negative_prompt"]) == (0, "")
+
+
+def test_null_is_no_seed_and_no_negative_prompt() -> None:
+    assert inputs(image_call(seed=None, negative_prompt=None)) == inputs(image_call())
+
+
+SIDES: tuple[list[Any], list[Any]] = ([256, 264, 2048], [0, -8, 248, 255, 257, 260, 2049, 2056, 2**40])
+IMAGE_LIMITS: list[tuple[str, list[Any], list[Any]]] = [
+    ("width", *SIDES),
+    ("height", *SIDES),
+    ("num_inference_steps", [1, 100], [0, -1, 101]),
+    ("guidance_scale", [1, 1.0, 20], [0, 0.99, 20.01, -1, math.nan, math.inf, 10**400]),
+    ("seed", [0, 2**63 - 1], [-1, 2**63, 10**100]),
+    ("prompt", ["a", "a" * 10_000, " a\n", "𝄞" * 10_000], ["", " ", "\n\t", "\u00a0\u2003", "a" * 10_001]),
+    ("negative_prompt", ["", " ", "a" * 10_000], ["a" * 10_001]),
+    ("preview_every", [0, 100], [-1, 101]),
+]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(name, value) for name, within, _ in IMAGE_LIMITS for value in within], ids=reprlib.repr
+)
+def test_an_image_request_within_the_limits_is_taken(field: str, value: Any) -> None:
+    image_stream_call(**{field: value}).to_triton(stream=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(name, value) for name, _, beyond in IMAGE_LIMITS for value in beyond], ids=reprlib.repr
+)
+def test_an_image_request_beyond_them_is_refused_by_the_name_of_the_field(field: str, value: Any) -> None:
+    assert refused(api.ImageStreamRequest, {"prompt": "harbour", field: value}) == {field}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (name, value)
+        for name in ("width", "height", "num_inference_steps", "guidance_scale", "preview_every")
+        for value in NUMBERS_ARE_NOT
+    ]
+    + [("width", 512.0), ("seed", 1.0), ("seed", "1"), ("seed", True)]
+    + [("prompt", value) for value in (5, None, ["harbour"], "half \ud800")]
+    + [("negative_prompt", value) for value in (5, ["fog"], "\ud800")],
+    ids=ascii,
+)
+def test_an_image_value_of_another_type_is_refused_and_never_converted(field: str, value: Any) -> None:
+    assert refused(api.ImageStreamRequest, {"prompt": "harbour", field: value}) == {field}
+
+
+@pytest.mark.parametrize("field", ["n", "num_images", "size", "scheduler", "output_format", "preview_every", "base64"])
+def test_a_field_that_an_image_does_not_have_is_refused(field: str) -> None:
+    assert refused(api.ImageRequest, {"prompt": "harbour", field: 1}) == {field}
+
+
+# Answers with text
+
+
+def test_a_text_comes_with_its_reason_and_how_many_tokens_it_took() -> None:
+    (answer,) = read(text("one two", reasons=["stop"], tokens=[4]))
+    assert api.text_response(answer, "gemma").model_dump() == {
+        "text": "one two",
+        "model": "gemma",
+        "tokens_used": 4,
+        "finish_reason": "stop",
+    }
+
+
+def test_several_responses_make_one_text() -> None:
+    answer = joined(read(text("one "), text("two", reasons=["length"], tokens=[3]), pb.ModelInferResponse()))
+    told = api.text_response(answer, "gemma")
+    assert (told.text, told.tokens_used, told.finish_reason) == ("one two", 4, "length")
+
+
+def test_a_text_that_does_not_say_why_it_ended_has_stopped() -> None:
+    (answer,) = read(text("one"))
+    assert api.text_response(answer, "gemma").finish_reason == "stop"
+
+
+def test_an_empty_text_is_an_answer() -> None:
+    answer = joined(read(text("", reasons=["stop"], tokens=[0])))
+    assert api.text_response(answer, "gemma").text == ""
+
+
+def test_each_event_has_what_is_new_and_the_tokens_so_far_and_the_last_says_so() -> None:
+    to_event = api.TextEvents("gemma")
+    answers = read(text("one "), text("two", tokens=[3]), text("", reasons=["stop"], tokens=[0]))
+    assert [to_event(answer).model_dump() for answer in answers] == [
+        {"text": "one ", "model": "gemma", "tokens_used": 1, "finish_reason": None, "done": False},
+        {"text": "two", "model": "gemma", "tokens_used": 4, "finish_reason": None, "done": False},
+        {"text": "", "model": "gemma", "tokens_used": 4, "finish_reason": "stop", "done": True},
+    ]
+
+
+def test_a_response_that_says_nothing_new_is_no_event() -> None:
+    assert read(text("", tokens=[0]), pb.ModelInferResponse(), response()) == []
+    ended = text("end", reasons=["stop"])
+    assert len(read(ended, ended)) == 1
+
+
+def test_half_a_character_does_not_end_the_stream() -> None:
+    first, second = read(text("é".encode()[:1]), text("é".encode()[1:]))
+    assert api.TextEvents("gemma")(first).text == "\ufffd"
+    assert second.pieces[0].text == "\ufffd"
+
+
+@pytest.mark.parametrize("output", ["finish_reason", "num_output_tokens"])
+def test_tensors_that_do_not_fit_each_other_are_the_servers_fault(output: str) -> None:
+    values = {"finish_reason": ("BYTES", [b"stop"]), "num_output_tokens": ("UINT32", [1])}
+    del values[output]
+    with pytest.raises(ServerError, match="1 texts and other numbers"):
+        read(response(text_output=("BYTES", [b"one"]), **values))
+
+
+def test_an_answer_without_text_is_the_servers_fault() -> None:
+    with pytest.raises(ServerError, match="without text"):
+        joined(read(pb.ModelInferResponse()))
+
+
+# Answers with text that has a form
+
+
+def structured(output: str, form: str, reason: str = "stop") -> api.StructuredTextResponse:
+    (answer,) = read(text(output, reasons=[reason], tokens=[5]))
+    return api.structured_response(answer, "gemma", form)
+
+
+def test_json_comes_as_text_and_as_what_it_says() -> None:
+    assert structured('{"a": [1, null]}', "json").model_dump() == {
+        "output": '{"a": [1, null]}',
+        "parsed_output": {"a": [1, None]},
+        "model": "gemma",
+        "tokens_used": 5,
+        "finish_reason": "stop",
+        "is_valid": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("output", "parsed"), [("null", None), ("0", 0), ('""', ""), (" [ ] \n", []), ("1e3", 1000.0), ('"\\u00e9"', "é")]
+)
+def test_any_json_value_is_valid(output: str, parsed: Any) -> None:
+    told = structured(output, "json")
+    assert (told.parsed_output, told.is_valid) == (parsed, True)
+
+
+@pytest.mark.parametrize("output", ["", '{"a": ', "[1", '"half', "{}{}", "plain"])
+@pytest.mark.parametrize("reason", ["stop", "length"])
+def test_json_that_is_not_complete_is_not_valid(output: str, reason: str) -> None:
+    told = structured(output, "json", reason)
+    assert (told.output, told.parsed_output, told.is_valid, told.finish_reason) == (output, None, False, reason)
+
+
+@pytest.mark.parametrize("form", ["regex", "choice", "grammar"])
+def test_other_forms_are_valid_once_the_text_has_stopped(form: str) -> None:
+    assert structured('{"a": 1}', form).parsed_output is None
+    assert structured("yes", form).is_valid
+    assert not structured("ye", form, "length").is_valid
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        pytest.param(
+            '"\\ud800"',
+            marks=pytest.mark.xfail(
+                strict=True, reason="half a surrogate pair, escaped in JSON, cannot be written: the answer is a 500"
+            ),
+        ),
+        pytest.param(
+            "[" * 5000,
+            marks=pytest.mark.xfail(strict=True, reason="json.loads raises RecursionError: the answer is a 500"),
+        ),
+    ],
+    ids=["surrogate", "nested"],
+)
+def test_whatever_the_model_writes_can_be_sent_on(output: str) -> None:
+    told = structured(output, "json", "length")
+    assert json.loads(told.model_dump_json())["output"] == output
+
+
+@pytest.mark.xfail(strict=True, reason="Python's json reads NaN and Infinity: is_valid is true, parsed_output null")
+@pytest.mark.parametrize("output", ["NaN", "[-Infinity]"])
+def test_what_only_python_takes_for_json_is_not_valid(output: str) -> None:
+    assert not structured(output, "json").is_valid
+
+
+# Answers with images
+
+
+def drawn(**fields: Any) -> api.ImageStreamRequest:
+    return api.ImageStreamRequest.model_validate({"prompt": "harbour", "width": 512, "height": 256, **fields})
+
+
+def test_an_image_comes_as_a_url_that_holds_it_with_its_size_and_seed() -> None:
+    (file,) = images_of(response(image=("BYTES", [b"\x89PNG\xff"]), seed=("INT64", [2**62])))
+    told = api.image_response(file, drawn(), "sdxl").model_dump()
+    kind, _, data = told.pop("image_url").partition(",")
+    assert (kind, base64.b64decode(data)) == ("data:image/png;base64", b"\x89PNG\xff")
+    assert told == {"model": "sdxl", "width": 512, "height": 256, "seed": 2**62}
+
+
+def test_an_image_of_which_only_the_prompt_was_given_has_the_default_size() -> None:
+    request = api.ImageRequest(prompt="harbour")
+    told = api.image_response(ImageFile(b"", 0), request, "sdxl")
+    assert (told.width, told.height, told.seed) == (1344, 768, 0)
+
+
+def test_an_image_stream_tells_of_each_step_of_previews_and_of_the_image() -> None:
+    common = {"total_steps": 2, "model": "sdxl", "width": 512, "height": 256}
+    responses = [
+        response(step=("INT32", [1]), total_steps=("INT32", [2]), preview=("BYTES", [b"small"])),
+        response(step=("INT32", [2]), total_steps=("INT32", [2])),
+        response(image=("BYTES", [b"large"]), seed=("INT64", [0])),
+    ]
+    events = [event for event in map(read_image_event, responses) if event is not None]
+    told = [api.image_event(event, drawn(num_inference_steps=2), "sdxl").model_dump() for event in events]
+    nothing = {"preview_url": None, "image_url": None, "seed": None}
+    preview, image = "data:image/jpeg;base64,c21hbGw=", "data:image/png;base64,bGFyZ2U="
+    assert told == [
+        common | nothing | {"step": 1, "preview_url": preview, "done": False},
+        common | nothing | {"step": 2, "done": False},
+        common | nothing | {"step": 2, "image_url": image, "seed": 0, "done": True},
+    ]
+
+
+def test_a_response_that_carries_nothing_is_no_image_event() -> None:
+    assert read_image_event(pb.ModelInferResponse()) is None
+    assert images_of(response(image=("BYTES", []), seed=("INT64", []))) == ()
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 2]])
+def test_images_and_seeds_of_other_numbers_are_the_servers_fault(seeds: list[int]) -> None:
+    with pytest.raises(ServerError, match="1 images and"):
+        read_image_event(response(image=("BYTES", [b"x"]), seed=("INT64", seeds)))
+
+
+def test_a_step_may_come_without_a_preview_or_their_total() -> None:
+    assert read_image_event(response(step=("INT32", [1]))) == ImageStep(1, 0, ())
+
+
+def test_the_event_of_an_error_says_what_the_status_would_have_been_and_is_the_last() -> None:
+    assert api.ErrorEvent(error="no", status=503).model_dump() == {"error": "no", "status": 503, "done": True}
