@@ -9,12 +9,12 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from fictures.async_client import AsyncClient
 from fictures.errors import FicturesError
-from fictures.gateway import errors, fictures_routes, openai_routes, service_routes
+from fictures.gateway import errors, fictures_routes, openai_routes, service_routes, tracing
 from fictures.gateway.access import Access
 from fictures.gateway.backend import Backend
 from fictures.gateway.catalog import Catalog
@@ -40,17 +40,20 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.catalog = Catalog(client, settings)
             yield
 
-    app = FastAPI(
+    # Its documentation page needs nothing from other servers.
+    app = FastAPIOffline(
         title="Fictures AI Server",
         version=version("fictures"),
         description="Text (Gemma) and images (SDXL), by the Fictures API and by OpenAI's.",
         lifespan=lifespan,
+        favicon_url="data:,",
+        redoc_url=None,
     )
     app.state.settings, app.state.metrics = settings, metrics
     app.include_router(fictures_routes.router)
     app.include_router(openai_routes.router)
     app.include_router(service_routes.router)
-    app.mount("/page", StaticFiles(directory=service_routes.PAGE), name="page")
+    app.mount("/page", service_routes.PageFiles(directory=service_routes.PAGE), name="page")
     app.add_exception_handler(FicturesError, errors.on_fictures_error)
     app.add_exception_handler(RequestValidationError, errors.on_invalid_body)
     app.add_exception_handler(HTTPException, errors.on_http_exception)
@@ -66,4 +69,5 @@ def create_app(settings: Settings) -> FastAPI:
         expose_headers=[REQUEST_ID, "retry-after"],
     )
     app.add_middleware(Observe, metrics=metrics)
+    tracing.configure(app)
     return app
