@@ -118,6 +118,16 @@ def test_a_server_that_hangs_is_restarted(own_server: Server) -> None:
     wait_for(own_server.is_serving, BACK_WITHIN, "serving again")
 
 
+def test_a_killed_gateway_is_started_again_and_triton_is_not_disturbed(own_server: Server) -> None:
+    wait_for(own_server.is_serving, BACK_WITHIN, "serving before the test")
+    triton = tritonserver(own_server)
+    gateway = psutil.Process(own_server.state["gateway"]["pid"])
+    gateway.kill()
+    wait_for(lambda: not is_alive(gateway), 10, "it is gone")
+    wait_for(own_server.gateway_is_live, BACK_WITHIN, "another answers")
+    assert tritonserver(own_server) == triton
+
+
 def test_engine_death_is_told_to_whoever_asks_for_health(own_server: Server) -> None:
     wait_for(own_server.is_serving, BACK_WITHIN, "serving before the test")
     engine_core(own_server).send_signal(signal.SIGKILL)

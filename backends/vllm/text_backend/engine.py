@@ -268,7 +268,8 @@ class TextEngine:
                 (prompt,) = await renderer.render_cmpl_async([parse_model_prompt(self._llm.model_config, raw)])
         except (ValueError, TypeError, KeyError, NotImplementedError, VLLMClientError) as error:
             name = "text_input" if request.messages is None else "messages"
-            raise InvalidArgument(f"{name}: {error}") from None
+            words = str(error).replace(self._args.model, "this model")  # whose folder is nobody's business
+            raise InvalidArgument(f"{name}: {words}") from None
         return prompt
 
     async def _watch_cancellation(self) -> None:

@@ -37,6 +37,9 @@ _CODES: tuple[tuple[type[FicturesError], int], ...] = (
     (DeadlineExceeded, TIMED_OUT),
 )
 
+_OF_THE_GATEWAY = ("fastapi", "uvicorn", "sse_starlette", "openai", "structlog", "limits", "prometheus_client")
+"""Packages that only its extra installs."""
+
 P = ParamSpec("P")
 
 
@@ -62,6 +65,11 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
         except FicturesError as error:
             complain(error)
             raise typer.Exit(exit_code(error)) from None
+        except ModuleNotFoundError as error:
+            if error.name not in _OF_THE_GATEWAY:
+                raise
+            complain(ConfigurationError([f"this needs the package {error.name}: pip install 'fictures[gateway]'"]))
+            raise typer.Exit(REFUSED) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:

@@ -185,4 +185,4 @@ async def _answer(client: AsyncClient, line: Line) -> dict[str, Any]:
 
 
 def _plain(content: Any) -> Any:
-    return content.model_dump(mode="json", exclude_unset=True)
+    return content if isinstance(content, dict) else content.model_dump(mode="json", exclude_unset=True)

@@ -29,6 +29,11 @@ class Caller:
     max_concurrent: int | None
     requests_per_minute: int | None
 
+    @property
+    def whose(self) -> str:
+        """The same in a sentence."""
+        return "" if self.name == ANONYMOUS else " of this key"
+
 
 class Access:
     """Lets requests in, or refuses them. Counts are this process's own."""
@@ -64,13 +69,13 @@ class Access:
             HTTPException: 429, it is one too many.
         """
         if caller.max_concurrent is not None and self._running[caller.name] >= caller.max_concurrent:
-            raise _too_many(f"{caller.max_concurrent} requests of this key run already", 1)
+            raise _too_many(f"{caller.max_concurrent} requests{caller.whose} run already", 1)
         if caller.requests_per_minute is not None:
             rate = RateLimitItemPerMinute(caller.requests_per_minute)
             if not self._rates.hit(rate, caller.name):
                 reset = self._rates.get_window_stats(rate, caller.name).reset_time
                 wait = max(1, round(reset - time.time()))
-                raise _too_many(f"{caller.requests_per_minute} requests of this key came within a minute", wait)
+                raise _too_many(f"{caller.requests_per_minute} requests{caller.whose} came within a minute", wait)
         self._running[caller.name] += 1
         try:
             yield

@@ -26,7 +26,7 @@ from fictures.translation.openai_text import ChatCompletions, Completions
 class Event(NamedTuple):
     """One event of a stream; OpenAI's image events have a name beside their content."""
 
-    content: BaseModel
+    content: BaseModel | dict[str, Any]
     name: str | None = None
 
 

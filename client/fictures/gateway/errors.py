@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Request
@@ -34,8 +35,9 @@ _STATUSES: tuple[tuple[type[FicturesError], int], ...] = (
 )
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {401: "invalid_api_key", 404: "not_found", 429: "rate_limit_exceeded", 503: "unavailable", 504: "timeout"}
-# A union's branches are part of pydantic's locations: `content.list[tagged-union[…]].0`.
-_BRANCH = re.compile(r"str|float|int|dict|.*\[.*\]|[A-Z]\w+|function-.*")
+
+
+_NAMED = re.compile(r"([a-z][a-z0-9_.]*)(: |=)")
 
 
 class ClientGone(Exception):
@@ -58,11 +60,17 @@ def on_invalid_body(request: Request, error: Exception) -> JSONResponse:
     """Answer a body that is not what the endpoint takes: 422 with all errors, in OpenAI's API 400 with the first."""
     assert isinstance(error, RequestValidationError)
     errors = [_without_input_of_others(item) for item in error.errors()]
+    if errors[0]["loc"] == ["body"] and errors[0]["type"] == "model_attributes_type":
+        errors[0]["msg"] = "the body must be a JSON object, sent with content-type: application/json"
     if not is_openai(request):
         return JSONResponse({"detail": errors}, 422)
     # Of a union each branch tells what it misses; the one that came furthest is what was meant.
     meant = max(errors, key=lambda item: len(item["loc"]))
-    place = ".".join(str(part) for part in meant["loc"][1:] if not _BRANCH.fullmatch(str(part)))
+    if meant["type"] == "json_invalid":
+        return _response(request, 400, "the body is not JSON", None)
+    place = _place(meant["loc"], error.body)
+    if not place and (named := _NAMED.match(meant["msg"])):  # a rule between fields
+        return _response(request, 400, meant["msg"], named[1])
     if meant["type"] == "extra_forbidden":
         return _response(request, 400, f"{place}: not supported", place, code="unsupported_parameter")
     return _response(request, 400, f"{place}: {meant['msg']}" if place else meant["msg"], place or None)
@@ -119,8 +127,23 @@ def is_openai(request: Request) -> bool:
 
 def _parameter_of(error: FicturesError) -> str | None:
     """The server's messages about a wrong request start with the name of the parameter."""
-    match = re.match(r"([a-z][a-z0-9_.]*)(: |=)", str(error)) if isinstance(error, InvalidRequest) else None
+    match = _NAMED.match(str(error)) if isinstance(error, InvalidRequest) else None
     return match[1] if match else None
+
+
+def _place(location: Sequence[Any], body: Any) -> str:
+    """Where in the body an error is. Pydantic's location also names the branches of unions
+    (`body.content.list[tagged-union[…]].0`), which the body does not have.
+    """
+    found: list[str] = []
+    here = body
+    for number, part in enumerate(location[1:], 2):
+        inside = part in here if isinstance(here, dict) else isinstance(here, list) and isinstance(part, int)
+        if inside:
+            here = here[part]
+        if inside or (isinstance(here, dict) and number == len(location)):  # the last may be what is missing
+            found.append(str(part))
+    return ".".join(found)
 
 
 def _without_input_of_others(item: dict[str, Any]) -> dict[str, Any]:

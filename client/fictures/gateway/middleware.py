@@ -41,10 +41,13 @@ class Observe:
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
         began = time.perf_counter()
+        begun = False
         with self._metrics.request() as observation:
 
             async def observed_send(message: Message) -> None:
+                nonlocal begun
                 if message["type"] == "http.response.start":
+                    begun = True
                     observation.status = str(message["status"])
                     MutableHeaders(scope=message)[REQUEST_ID] = request_id
                 await send(message)
@@ -53,6 +56,11 @@ class Observe:
                 await self._app(scope, receive, observed_send)
             except ClientGone:
                 observation.status = str(CLIENT_GONE)
+            except Exception as defect:
+                _log.exception("the gateway failed")
+                if begun:
+                    raise
+                await errors.on_defect(Request(scope), defect)(scope, receive, observed_send)
             finally:
                 route = scope.get("route")
                 observation.endpoint = getattr(route, "path", "unknown")

@@ -15,13 +15,13 @@ from fictures.translation.openai_requests import ChatRequest, CompletionRequest,
 router = APIRouter(prefix="/v1", tags=["OpenAI API"])
 
 
-@router.get("/models", responses=openai_responses())
+@router.get("/models", responses=openai_responses(), response_model_exclude_none=True)
 async def list_models(request: Request) -> ModelList:
     """List the models."""
     return ModelList(data=await request.app.state.catalog.openai_models())
 
 
-@router.get("/models/{model}", responses=openai_responses())
+@router.get("/models/{model}", responses=openai_responses(), response_model_exclude_none=True)
 async def get_model(request: Request, model: str) -> Model:
     """Tell of one model."""
     found: Model = await request.app.state.catalog.openai_model(model)

@@ -31,6 +31,7 @@ class PageFiles(StaticFiles):
 router = APIRouter(tags=["Service"])
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", responses={503: {"description": "Something is down; `reason` says what."}})
 async def health(request: Request) -> JSONResponse:
     """Whether texts and images can be made now: the engines are asked."""
@@ -43,6 +44,7 @@ async def health(request: Request) -> JSONResponse:
     return JSONResponse(body, 200 if found.ok else 503)
 
 
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live")
 async def live() -> dict[str, str]:
     """Whether the gateway itself answers."""

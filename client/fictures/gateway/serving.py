@@ -103,7 +103,11 @@ IMAGES_PATH = "/v1/images/generations"
 def sse(event: Event) -> bytes:
     """A server-sent event."""
     name = f"event: {event.name}\n" if event.name else ""
-    return f"{name}data: {event.content.model_dump_json(exclude_unset=True)}\n\n".encode()
+    content = event.content
+    if not isinstance(content, dict):
+        content = content.model_dump(mode="json", exclude_unset=True)
+    # In ASCII: Unicode has ends of lines that some readers would take for the event's.
+    return f"{name}data: {json.dumps(content)}\n\n".encode()
 
 
 async def _disconnection(request: Request) -> None:

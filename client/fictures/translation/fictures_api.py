@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import from_json
 
 from fictures.translation.answers import ImageFile, ImageStep, TextAnswer
 from fictures.translation.calls import ImageCall, TextCall
@@ -196,7 +196,8 @@ def structured_response(answer: TextAnswer, model: str, form: str) -> Structured
     parsed, is_valid = None, plain.finish_reason == "stop"
     if form == "json":
         try:
-            parsed, is_valid = json.loads(plain.text), True
+            # Stricter than Python's own: no NaN, no half of a surrogate pair, no depth without bounds.
+            parsed, is_valid = from_json(plain.text, allow_inf_nan=False), True
         except ValueError:
             is_valid = False
     return StructuredTextResponse(

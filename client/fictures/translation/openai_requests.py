@@ -53,6 +53,8 @@ class _Request(BaseModel):
 
     model: NonEmpty = Field(description="A model of `GET /v1/models`.")
     user: str | None = Field(None, description="Taken, and not used.")
+    safety_identifier: str | None = Field(None, description="Taken, and not used.")
+    prompt_cache_key: str | None = Field(None, description="Taken, and not used.")
 
     @model_validator(mode="before")
     @classmethod
@@ -188,6 +190,14 @@ class Message(BaseModel):
     content: str | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
     name: str | None = Field(None, description="Given to the chat template, as all of a message.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, message: Any) -> Any:
+        """An answer that is sent back has many, such as `refusal`."""
+        if not isinstance(message, dict):
+            return message
+        return {name: value for name, value in message.items() if value is not None}
+
     def to_template(self) -> dict[str, Any]:
         """The message as chat templates know it, which have no role `developer`."""
         message = self.model_dump(exclude_none=True)
@@ -314,6 +324,7 @@ class ImagesRequest(_Request):
         width, height = self.sides
         names = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "seed", "scheduler")
         given = {name: getattr(self, name) for name in (*names, "output_format") if getattr(self, name) is not None}
+        # The last step has no preview: there the image is done.
         steps = self.num_inference_steps or DEFAULT_STEPS
-        preview_every = -(-steps // (self.partial_images + 1)) if self.partial_images else 0
+        preview_every = max(1, steps // (self.partial_images + 1)) if self.partial_images else 0
         return ImageCall(self.model, given | {"width": width, "height": height}, self.n, preview_every)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from openai.types import Completion, CompletionUsage
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat import ChatCompletion
 from openai.types.chat.chat_completion_token_logprob import ChatCompletionTokenLogprob, TopLogprob
 
 from fictures.translation.answers import TextAnswer, TextPiece, TokenLogprob
@@ -40,17 +40,19 @@ class Completions:
         ]
         return Completion.model_validate({**self._head, "choices": choices, "usage": self._usage.total})
 
-    def event(self, prompt: int, answer: TextAnswer) -> Completion:
-        """The event that tells of what is new for a prompt, given by its place."""
+    def event(self, prompt: int, answer: TextAnswer) -> dict[str, Any]:
+        """The event that tells of what is new for a prompt, given by its place: a `Completion`, as a plain dict since
+        there may be thousands a second.
+        """
         self._usage.count(answer, prompt)
         choices = [self._choice(prompt, piece, is_first=False) for piece in answer.pieces]
-        return Completion.model_construct(**self._head, choices=choices)
+        return {**self._head, "choices": choices}
 
-    def last_event(self) -> Completion | None:
+    def last_event(self) -> dict[str, Any] | None:
         """The event with the number of tokens, if the request asks for it."""
         if not (self._request.stream_options and self._request.stream_options.include_usage):
             return None
-        return Completion.model_construct(**self._head, choices=[], usage=self._usage.total)
+        return {**self._head, "choices": [], "usage": self._usage.total.model_dump(exclude_unset=True)}
 
     def _choice(self, prompt: int, piece: TextPiece, *, is_first: bool) -> dict[str, Any]:
         index = prompt * self._request.n + piece.index
@@ -102,19 +104,17 @@ class ChatCompletions:
         body = {**self._head("chat.completion"), "choices": choices, "usage": self._usage.total}
         return ChatCompletion.model_validate(body)
 
-    def event(self, answer: TextAnswer) -> ChatCompletionChunk:
-        """The event that tells of what is new."""
+    def event(self, answer: TextAnswer) -> dict[str, Any]:
+        """The event that tells of what is new: a `ChatCompletionChunk`, as a plain dict."""
         self._usage.count(answer)
-        return ChatCompletionChunk.model_construct(
-            **self._head("chat.completion.chunk"), choices=[self._delta(piece) for piece in answer.pieces]
-        )
+        return {**self._head("chat.completion.chunk"), "choices": [self._delta(piece) for piece in answer.pieces]}
 
-    def last_event(self) -> ChatCompletionChunk | None:
+    def last_event(self) -> dict[str, Any] | None:
         """The event with the number of tokens, if the request asks for it."""
         if not (self._request.stream_options and self._request.stream_options.include_usage):
             return None
-        head = self._head("chat.completion.chunk")
-        return ChatCompletionChunk.model_construct(**head, choices=[], usage=self._usage.total)
+        usage = self._usage.total.model_dump(exclude_unset=True)
+        return {**self._head("chat.completion.chunk"), "choices": [], "usage": usage}
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self._name, "object": kind, "created": self._created, "model": self._request.model}
