@@ -53,7 +53,8 @@ class Access:
         if self._keys is None:
             return self._caller(None)
         scheme, _, secret = headers.get("authorization", "").partition(" ")
-        secret = secret.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        bearer = secret.strip() if scheme.lower() == "bearer" else ""
+        secret = bearer or headers.get("x-api-key", "")
         key = self._keys.find(secret) if secret else None
         if key is None:
             said = "this API key is not known" if secret else "an API key must be sent"

@@ -60,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     # The last that is added comes first.
     app.add_middleware(BodyLimit, most=settings.api_max_body_bytes)
     app.add_middleware(Guard, access=access)
+    app.add_middleware(Observe, metrics=metrics)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,
@@ -67,6 +68,5 @@ def create_app(settings: Settings) -> FastAPI:
         allow_headers=["*"],  # OpenAI's SDK sends many of its own
         expose_headers=[REQUEST_ID, "retry-after"],
     )
-    app.add_middleware(Observe, metrics=metrics)
     tracing.configure(app)
     return app

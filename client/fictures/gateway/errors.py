@@ -68,7 +68,7 @@ def on_invalid_body(request: Request, error: Exception) -> JSONResponse:
     meant = max(errors, key=lambda item: len(item["loc"]))
     if meant["type"] == "json_invalid":
         return _response(request, 400, "the body is not JSON", None)
-    place = _place(meant["loc"], error.body)
+    place = _place(meant["loc"], error.body, is_missing=meant["type"] == "missing")
     if not place and (named := _NAMED.match(meant["msg"])):  # a rule between fields
         return _response(request, 400, meant["msg"], named[1])
     if meant["type"] == "extra_forbidden":
@@ -131,7 +131,7 @@ def _parameter_of(error: FicturesError) -> str | None:
     return match[1] if match else None
 
 
-def _place(location: Sequence[Any], body: Any) -> str:
+def _place(location: Sequence[Any], body: Any, *, is_missing: bool) -> str:
     """Where in the body an error is. Pydantic's location also names the branches of unions
     (`body.content.list[tagged-union[…]].0`), which the body does not have.
     """
@@ -141,7 +141,7 @@ def _place(location: Sequence[Any], body: Any) -> str:
         inside = part in here if isinstance(here, dict) else isinstance(here, list) and isinstance(part, int)
         if inside:
             here = here[part]
-        if inside or (isinstance(here, dict) and number == len(location)):  # the last may be what is missing
+        if inside or (is_missing and number == len(location)):
             found.append(str(part))
     return ".".join(found)
 

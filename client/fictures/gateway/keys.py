@@ -7,15 +7,19 @@ import fcntl
 import hashlib
 import os
 import secrets
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fictures.errors import ConfigurationError
+
+_log = structlog.get_logger("fictures.gateway")
 
 PREFIX = "fictures-"
 _RECHECK_SECONDS = 1.0
@@ -125,9 +129,11 @@ class KeyStore:
         self._checked_at = time.monotonic()
         stamp = self._stamp_of_file()
         if stamp != self._stamp:
-            with contextlib.suppress(ConfigurationError):
+            self._stamp = stamp
+            try:
                 self._keys = {key.sha256: key for key in read(self._path)}
-                self._stamp = stamp
+            except ConfigurationError as error:
+                _log.warning("the keys stay as they were", problems=error.problems)
 
     def _stamp_of_file(self) -> tuple[int, int, int] | None:
         try:
@@ -157,6 +163,11 @@ def _write(path: Path, keys: list[ApiKey]) -> None:
     try:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as draft:
             draft.writelines(key.model_dump_json(exclude_none=True) + "\n" for key in keys)
+        if path.exists():  # whoever could read the old file, the gateway above all, can read the new one
+            before = path.stat()
+            os.chmod(draft.name, stat.S_IMODE(before.st_mode))
+            if os.geteuid() == 0:
+                os.chown(draft.name, before.st_uid, before.st_gid)
         os.replace(draft.name, path)
     except OSError as error:
         raise ConfigurationError([f"API_KEYS_FILE={path}: cannot be written: {error.strerror}"]) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -197,9 +198,11 @@ def structured_response(answer: TextAnswer, model: str, form: str) -> Structured
     if form == "json":
         try:
             # Stricter than Python's own: no NaN, no half of a surrogate pair, no depth without bounds.
-            parsed, is_valid = from_json(plain.text, allow_inf_nan=False), True
+            parsed = from_json(plain.text, allow_inf_nan=False)
+            json.dumps(parsed, allow_nan=False)  # a number may be too large for any float
+            is_valid = True
         except ValueError:
-            is_valid = False
+            parsed, is_valid = None, False
     return StructuredTextResponse(
         output=plain.text,
         parsed_output=parsed,

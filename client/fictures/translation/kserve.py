@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 from tritonclient.grpc import service_pb2
 
@@ -25,7 +26,7 @@ def path_and_body(call: TextCall | ImageCall, *, stream: bool) -> tuple[str, dic
     # JSON cannot carry the bytes of an image file.
     if isinstance(call, ImageCall):
         add_input(request, "base64", "BOOL", [True])
-    model = f"/v2/models/{request.model_name}"
+    model = f"/v2/models/{quote(request.model_name, safe='')}"
     if isinstance(call, ImageCall) and not stream:
         return f"{model}/infer", infer_body(request)
     return f"{model}/{'generate_stream' if stream else 'generate'}", generate_body(request)

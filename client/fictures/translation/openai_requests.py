@@ -65,7 +65,8 @@ class _Request(BaseModel):
 
     @classmethod
     def _is_neutral(cls, name: str, value: Any) -> bool:
-        return name not in cls.model_fields and value in _WITHOUT_EFFECT.get(name, ())
+        neutral = _WITHOUT_EFFECT.get(name, ())
+        return name not in cls.model_fields and any(type(value) is type(one) and value == one for one in neutral)
 
 
 class StreamOptions(BaseModel):

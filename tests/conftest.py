@@ -1,4 +1,4 @@
-"""Real servers for the integration tests: `./scripts/serve` on free loopback ports, stopped by its own pid."""
+"""Real servers for the tests: `./scripts/serve` on free loopback ports, stopped by its own pid."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT = 240  # seconds; a first start also makes the tiny model
 
 
