@@ -214,10 +214,10 @@ def test_a_burst_of_large_images_queues_by_memory_and_none_fails(server: Server)
         Client(server.grpc_url, timeout=240) as client,
     ):
         options = {"width": 2048, "height": 2048, "num_inference_steps": 1, "guidance_scale": 1.0}
-        streams = [client.stream_image("a", model="little_memory", **options) for _ in range(3)]
-        assert [list(stream)[-1].images[0].image.size for stream in streams] == [(2048, 2048)] * 3
+        streams = [client.stream_image("a", model="little_memory", **options) for _ in range(2)]
+        assert [list(stream)[-1].images[0].image.size for stream in streams] == [(2048, 2048)] * 2
         steps = server.metric("fictures_image_step_images_count", model="little_memory")
-        assert steps == 3, "one image in a step"
+        assert steps == 2, "one image in a step"
 
 
 def test_out_of_memory_fails_that_request_and_leaves_the_engine_working(server: Server) -> None:
