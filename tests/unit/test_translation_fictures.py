@@ -4,91 +4,30 @@ import base64
 import json
 import math
 import reprlib
-import struct
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
+from translated import (
+    NUMBERS_ARE_NOT,
+    guided_call,
+    image_call,
+    image_stream_call,
+    inputs,
+    read,
+    refused,
+    response,
+    sampling,
+    text,
+    text_call,
+)
 from tritonclient.grpc import service_pb2 as pb
 
 from fictures import InvalidRequest, ServerError
 from fictures.tensors import inputs_of
 from fictures.translation import fictures_api as api
-from fictures.translation.answers import ImageFile, ImageStep, TextAnswer, TextReader, joined, read_image_event
+from fictures.translation.answers import ImageFile, ImageStep, joined, read_image_event
 from fictures.translation.answers import read_images as images_of
-from fictures.translation.calls import ImageCall, TextCall
-
-FORMATS = {"INT32": "i", "UINT32": "I", "INT64": "q"}
-NUMBERS_ARE_NOT = ["5", "", True, None, [1], {}]
-"""Values of other types, none of which is taken for a number."""
-
-
-def response(**outputs: tuple[str, list[Any]]) -> pb.ModelInferResponse:
-    """A response of these outputs, each a name to a type and its values."""
-    answer = pb.ModelInferResponse()
-    for name, (datatype, values) in outputs.items():
-        answer.outputs.add(name=name, datatype=datatype, shape=[len(values)])
-        if datatype == "BYTES":
-            raw = b"".join(struct.pack("<I", len(value)) + value for value in values)
-        else:
-            raw = struct.pack(f"<{len(values)}{FORMATS[datatype]}", *values)
-        answer.raw_output_contents.append(raw)
-    return answer
-
-
-def text(*texts: str | bytes, reasons: list[str] | None = None, tokens: list[int] | None = None, **outputs: Any) -> Any:
-    """A response of the text model: a piece of each text, one token each unless said otherwise."""
-    return response(
-        text_output=("BYTES", [piece.encode() if isinstance(piece, str) else piece for piece in texts]),
-        finish_reason=("BYTES", [reason.encode() for reason in reasons or ["None"] * len(texts)]),
-        num_input_tokens=("UINT32", [7]),
-        num_output_tokens=("UINT32", tokens or [1] * len(texts)),
-        **outputs,
-    )
-
-
-def read(*responses: pb.ModelInferResponse) -> list[TextAnswer]:
-    """What the responses of one request say."""
-    reader = TextReader()
-    return [answer for answer in map(reader, responses) if answer is not None]
-
-
-def inputs(call: TextCall | ImageCall, *, stream: bool = False) -> dict[str, Any]:
-    """The tensors of a call, all of which have one element."""
-    decoded = inputs_of(call.to_triton(stream=stream))
-    assert all(len(values) == 1 for values in decoded.values())
-    return {name: values[0] for name, values in decoded.items()}
-
-
-def sampling(call: TextCall) -> dict[str, Any]:
-    """The sampling parameters that a call sends."""
-    parameters: dict[str, Any] = json.loads(inputs(call)["sampling_parameters"])
-    return parameters
-
-
-def refused(model: type[BaseModel], body: Any) -> set[str]:
-    """The fields for which a body is refused."""
-    with pytest.raises(ValidationError) as caught:
-        model.model_validate(body)
-    return {".".join(map(str, error["loc"])) for error in caught.value.errors()}
-
-
-def text_call(**fields: Any) -> TextCall:
-    return api.TextRequest.model_validate({"prompt": "Once", **fields}).to_call("gemma")
-
-
-def guided_call(**guided_decoding: Any) -> TextCall:
-    body = {"prompt": "Once", "guided_decoding": guided_decoding}
-    return api.StructuredTextRequest.model_validate(body).to_call("gemma")
-
-
-def image_call(**fields: Any) -> ImageCall:
-    return api.ImageRequest.model_validate({"prompt": "harbour", **fields}).to_call("sdxl")
-
-
-def image_stream_call(**fields: Any) -> ImageCall:
-    return api.ImageStreamRequest.model_validate({"prompt": "harbour", **fields}).to_call("sdxl")
-
 
 # Requests for text
 
