@@ -14,7 +14,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from fictures import image_request, server_state, text_request
 from fictures.call import Call
 from fictures.connection import Connection, Deadline, checked_timeout
-from fictures.errors import FicturesError
+from fictures.errors import FicturesError, ModelNotFound, Unavailable
 from fictures.responses import accept, closed, complete, from_rpc
 from fictures.stream import Stream
 from fictures.types import (
@@ -263,10 +263,7 @@ class Client:
     def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """List the models of the server's repository, with the tensors of those that are ready."""
         deadline = self._deadline(timeout)
-        return [
-            server_state.with_metadata(model, self._metadata_of(model, deadline)) if model.ready else model
-            for model in self._index(deadline)
-        ]
+        return [self._described(model, deadline) for model in self._index(deadline)]
 
     def health(self, *, timeout: float | None = None) -> Health:
         """Ask whether the server and its models can answer now. Never raises for a server that is down.
@@ -304,6 +301,14 @@ class Client:
     def _index(self, deadline: Deadline) -> list[ModelInfo]:
         answer = self._unary(self._stub.RepositoryIndex, service_pb2.RepositoryIndexRequest(), deadline)
         return [server_state.model_from_index(entry) for entry in answer.models]
+
+    def _described(self, model: ModelInfo, deadline: Deadline) -> ModelInfo:
+        if not model.ready:
+            return model
+        try:
+            return server_state.with_metadata(model, self._metadata_of(model, deadline))
+        except (ModelNotFound, Unavailable) as error:  # unloaded since
+            return replace(model, ready=False, reason=str(error))
 
     def _metadata_of(self, model: ModelInfo, deadline: Deadline) -> service_pb2.ModelMetadataResponse:
         request = service_pb2.ModelMetadataRequest(name=model.name, version=model.version)

@@ -73,6 +73,8 @@ def environment(settings: Settings, inherited: Mapping[str, str] = os.environ) -
 
 def reachable(host: str) -> str:
     """An address at which a server on this machine that listens on `host` can be asked."""
-    if host in ("0.0.0.0", "::", "localhost"):
+    if host in ("0.0.0.0", "localhost"):
         return "127.0.0.1"
+    if host == "::":  # IPv6 alone, as asyncio listens
+        return "[::1]"
     return f"[{host}]" if ":" in host else host

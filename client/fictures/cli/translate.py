@@ -85,7 +85,7 @@ def _objects(text: str) -> list[Any]:
     except ValueError:
         pass
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 found.append(json.loads(line))

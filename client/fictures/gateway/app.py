@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from fictures.async_client import AsyncClient
 from fictures.errors import FicturesError
-from fictures.gateway import errors, fictures_routes, openai_routes, service_routes, tracing
+from fictures.gateway import errors, fictures_routes, openai_routes, openapi, service_routes, tracing
 from fictures.gateway.access import Access
 from fictures.gateway.backend import Backend
 from fictures.gateway.catalog import Catalog
@@ -27,10 +28,11 @@ def create_app(settings: Settings) -> FastAPI:
     """The gateway as an ASGI application.
 
     Raises:
-        ConfigurationError: the file of API keys cannot be read.
+        ConfigurationError: the file of API keys cannot be read, or Triton's address is none.
     """
     metrics = Metrics()
     access = Access(settings)
+    AsyncClient(settings.grpc_url)  # says now, and not when the server starts, if that is no address
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -39,6 +41,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.backend = Backend(client, metrics)
             app.state.catalog = Catalog(client, settings)
             yield
+        await asyncio.to_thread(send_traces)
 
     # Its documentation page needs nothing from other servers.
     app = FastAPIOffline(
@@ -68,5 +71,6 @@ def create_app(settings: Settings) -> FastAPI:
         allow_headers=["*"],  # OpenAI's SDK sends many of its own
         expose_headers=[REQUEST_ID, "retry-after"],
     )
-    tracing.configure(app)
+    send_traces = tracing.configure(app)
+    openapi.leave_out_422(app)
     return app

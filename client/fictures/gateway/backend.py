@@ -44,11 +44,14 @@ class Backend:
     async def stream_text(self, call: TextCall, request_id: str) -> AsyncIterator[TextAnswer]:
         """What is new, as it comes. Raises as `text` does; closing it cancels the call."""
         request = call.to_triton(stream=True, request_id=request_id)
+        reader = TextReader()
         with self._metrics.text_stream() as observed:
-            async with self._client.infer_stream(request, TextReader()) as answers:
+            async with self._client.infer_stream(request, reader) as answers:
                 async for answer in answers:
                     observed.answer(answer)
                     yield answer
+        if not reader.is_complete(call.choices):
+            raise ServerError("the server ended a text without saying why")
 
     async def images(self, call: ImageCall, request_id: str) -> tuple[ImageFile, ...]:
         """The images that answer a call. Raises as `text` does."""

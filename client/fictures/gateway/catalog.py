@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any, Literal
 
@@ -18,6 +19,9 @@ FRESH_SECONDS = 5.0
 """How old a list of models may be that a request is checked against."""
 
 
+_READ_SECONDS = 10.0
+
+
 class Catalog:
     """The models of Triton's repository that the APIs can use, told from their inputs."""
 
@@ -28,6 +32,7 @@ class Catalog:
         self._models: dict[str, ModelInfo] = {}
         self._kinds: dict[str, Kind] = {client.model: "text", client.image_model: "image"}
         self._read_at = float("-inf")
+        self._reading: asyncio.Task[dict[str, ModelInfo]] | None = None
 
     async def fictures_models(self, kind: Kind) -> list[dict[str, Any]]:
         """The models of a kind, as the Fictures API lists them."""
@@ -51,15 +56,24 @@ class Catalog:
             ModelNotFound: there is none of this name.
             InvalidRequest: it is of the other kind.
         """
-        if name not in self._models or time.monotonic() - self._read_at > FRESH_SECONDS:
-            await self._read()
+        if not self._knows(name):
+            await self._read_together()
         if name not in self._models:
             raise self._unknown(name)
         if self._kinds[name] != kind:
             raise InvalidRequest(f"model: {name!r} is not allowed: it is no {kind} model")
 
+    def _knows(self, name: str) -> bool:
+        return name in self._models and time.monotonic() - self._read_at < FRESH_SECONDS
+
+    async def _read_together(self) -> None:
+        """Read once for all who wait; one that goes away does not take the others along."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read())
+        await asyncio.shield(self._reading)
+
     async def _read(self) -> dict[str, ModelInfo]:
-        models = await self._client.models()
+        models = await self._client.models(timeout=min(_READ_SECONDS, self._client.timeout))
         for model in models:
             if model.ready:
                 self._kinds.pop(model.name, None)

@@ -140,7 +140,7 @@ class KeyStore:
             found = self._path.stat()
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        return found.st_ctime_ns, found.st_size, found.st_ino  # of what can be read, too: owner and mode
 
 
 @contextlib.contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import uuid
 
 import structlog
+from sse_starlette.sse import SendTimeoutError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,6 +19,8 @@ from fictures.gateway.access import Access
 from fictures.gateway.errors import CLIENT_GONE, ClientGone
 from fictures.gateway.metrics import Metrics
 
+BODY_SECONDS = 60.0
+"""Longest wait for the next piece of a body."""
 REQUEST_ID = "x-request-id"
 _ALLOWED_ID = re.compile(r"[A-Za-z0-9_.:/@+=-]{1,128}")
 _GUARDED = ("/api/", "/v1/")
@@ -54,7 +58,7 @@ class Observe:
 
             try:
                 await self._app(scope, receive, observed_send)
-            except ClientGone:
+            except (ClientGone, SendTimeoutError):
                 observation.status = str(CLIENT_GONE)
             except Exception as defect:
                 _log.exception("the gateway failed")
@@ -68,7 +72,7 @@ class Observe:
                     _log.info(
                         "request",
                         method=scope["method"],
-                        path=scope["path"],
+                        path=scope["path"].encode("unicode_escape").decode(),  # nothing that a terminal obeys
                         status=int(observation.status),
                         seconds=round(time.perf_counter() - began, 4),
                         caller=scope["state"].get("caller"),
@@ -102,7 +106,7 @@ class Guard:
 
 
 class BodyLimit:
-    """Refuses bodies above a size, however they are sent."""
+    """Refuses bodies above a size, however they are sent, and those that do not come."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app = app
@@ -116,11 +120,18 @@ class BodyLimit:
         if length.isdecimal() and int(length) > self._most:
             await errors.on_http_exception(Request(scope), self._refusal())(scope, receive, send)
             return
-        received = 0
+        received, complete = 0, False
 
         async def limited_receive() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, complete
+            if complete:  # what comes now is the end of the connection
+                return await receive()
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"nothing of the body came for {BODY_SECONDS:g} s") from None
+            complete = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self._most:
                 raise self._refusal()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from fastapi import FastAPI
 from openai.types import Model
 from pydantic import BaseModel
 
@@ -93,6 +94,7 @@ _COMMON = {
     400: "The request is wrong; the message names the parameter, its value and what is allowed.",
     401: "No API key was sent, or none that is known.",
     404: "There is no such model.",
+    408: "The body did not come.",
     413: "The request's body is too large.",
     429: "Too many requests with this key; Retry-After says when to come again.",
     502: "Triton or the model failed.",
@@ -117,6 +119,21 @@ def openai_responses(stream: Responses | None = None) -> Responses:
     """The statuses of an endpoint of the OpenAI API."""
     described: Responses = {status: {"description": text, "model": OpenAIError} for status, text in _COMMON.items()}
     return {**described, **(stream or {})}
+
+
+def leave_out_422(app: FastAPI) -> None:
+    """Take the status 422, which FastAPI writes down for every endpoint, from OpenAI's API, which answers 400."""
+    whole = app.openapi
+
+    def document() -> dict[str, Any]:
+        described = whole()
+        for path, operations in described["paths"].items():
+            if path.startswith("/v1/"):
+                for operation in operations.values():
+                    operation["responses"].pop("422", None)
+        return described
+
+    app.openapi = document  # type: ignore[method-assign]
 
 
 def body_examples(*examples: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,12 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from fictures.gateway.endpoints import IMAGE_MODEL, TEXT_MODEL
+from fictures.image_request import streaming_model
+
 PAGE = Path(__file__).parent / "page"
 _HEALTH_SECONDS = 5.0
+_NEEDED = (TEXT_MODEL, IMAGE_MODEL, streaming_model(IMAGE_MODEL))
 _POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -36,12 +40,14 @@ router = APIRouter(tags=["Service"])
 async def health(request: Request) -> JSONResponse:
     """Whether texts and images can be made now: the engines are asked."""
     found = await request.app.state.client.health(timeout=_HEALTH_SECONDS)
+    down = [name for name in _NEEDED if found.models.get(name) != "ready"]
+    reason = found.reason or (f"{down[0]}: {found.models.get(down[0], 'not there')}" if down else None)
     body: dict[str, Any] = {
-        "status": "healthy" if found.ok else "unhealthy",
-        "reason": found.reason,
+        "status": "unhealthy" if reason else "healthy",
+        "reason": reason,
         "models": dict(found.models),
     }
-    return JSONResponse(body, 200 if found.ok else 503)
+    return JSONResponse(body, 503 if reason else 200)
 
 
 @router.head("/health/live", include_in_schema=False)

@@ -24,6 +24,9 @@ T = TypeVar("T")
 PING_SECONDS = 15
 """A comment is sent this often in a stream that is silent, so that no proxy ends it."""
 
+SEND_SECONDS = 60.0
+"""A client that takes nothing of its stream for so long counts as gone."""
+
 _log = structlog.get_logger()
 
 
@@ -64,6 +67,7 @@ async def answer(request: Request, endpoint: Endpoint) -> Response:
     return EventSourceResponse(
         _sent(first, events, request),
         ping=PING_SECONDS,
+        send_timeout=SEND_SECONDS,
         # At a shutdown a stream is not cut off: it has this long to come to its end.
         shutdown_event=anyio.Event(),
         shutdown_grace_period=request.app.state.settings.api_shutdown_timeout,
@@ -79,7 +83,11 @@ async def _sent(first: Event, rest: AsyncGenerator[Event], request: Request) -> 
     except FicturesError as error:
         _log.warning("stream failed", error=str(error), status=errors.http_status(error))
         request.app.state.metrics.stream_failed(errors.http_status(error))
-        yield f"data: {json.dumps(errors.event(error, openai=openai))}\n\n".encode()
+        yield sse(Event(errors.event(error, openai=openai)))
+    except Exception:
+        _log.exception("the gateway failed in a stream")
+        request.app.state.metrics.stream_failed(500)
+        yield sse(Event(errors.event(ServerError("the gateway failed; its log says more"), openai=openai)))
     finally:
         await rest.aclose()
     if openai and request.url.path != IMAGES_PATH:

@@ -5,16 +5,22 @@ each call of Triton, which gets the trace's context in its headers.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from fastapi import FastAPI
 
 _CONFIGURED_BY = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
-def configure(app: FastAPI) -> None:
-    """Send traces to the OTLP endpoint of the environment, if there is one. Call before the first connection."""
+def configure(app: FastAPI) -> Callable[[], None]:
+    """Send traces to the OTLP endpoint of the environment, if there is one. Call before the first connection.
+
+    Returns:
+        What sends those that are still here; to be called at the end, since a process that a signal ends runs no
+        exit handlers.
+    """
     if not any(os.environ.get(name) for name in _CONFIGURED_BY):
-        return
+        return lambda: None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
     from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient
@@ -29,3 +35,4 @@ def configure(app: FastAPI) -> None:
         app, tracer_provider=provider, excluded_urls="/health.*,/metrics", exclude_spans=["receive", "send"]
     )
     GrpcAioInstrumentorClient().instrument(tracer_provider=provider)  # type: ignore[no-untyped-call]
+    return provider.shutdown

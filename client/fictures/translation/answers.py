@@ -48,6 +48,10 @@ class TextReader:
     def __init__(self) -> None:
         self._ended: set[int] = set()
 
+    def is_complete(self, texts: int) -> bool:
+        """Whether so many texts have come to their ends."""
+        return len(self._ended) == texts
+
     def __call__(self, response: service_pb2.ModelInferResponse) -> TextAnswer | None:
         """Read one response; None when it carries nothing new, as an empty final response does.
 

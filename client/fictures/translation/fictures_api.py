@@ -7,7 +7,7 @@ import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic_core import from_json
+from pydantic_core import PydanticCustomError, from_json
 
 from fictures.translation.answers import ImageFile, ImageStep, TextAnswer
 from fictures.translation.calls import ImageCall, TextCall
@@ -20,10 +20,23 @@ Prompt = Annotated[str, StringConstraints(min_length=1)]
 ImagePrompt = Annotated[str, StringConstraints(min_length=1, max_length=MOST_CHARACTERS, pattern=r"\S")]
 
 
+MOST_FIELDS = 100
+"""Of a body. Each unknown one is an error of its own, which takes time and memory."""
+
+
+def check_size(body: Any) -> Any:
+    """Refuse a body that no one has written for this API."""
+    if isinstance(body, dict) and len(body) > MOST_FIELDS:
+        raise PydanticCustomError("too_many_fields", "the body has more than {most} fields", {"most": MOST_FIELDS})
+    return body
+
+
 class _Request(BaseModel):
     """A request's body. A number in quotes is no number, a name that is not listed is an error."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    _check_size = model_validator(mode="before")(check_size)
 
 
 class TextRequest(_Request):
@@ -35,8 +48,8 @@ class TextRequest(_Request):
     top_p: float = Field(
         0.9, ge=0, le=1, description="Choose among the likeliest tokens that together have this probability; 0: greedy."
     )
-    stop_sequences: list[Annotated[str, StringConstraints(min_length=1)]] | None = Field(
-        None, max_length=64, description="End before any of these texts."
+    stop_sequences: Annotated[list[Annotated[str, StringConstraints(min_length=1)]], Field(fail_fast=True)] | None = (
+        Field(None, max_length=64, description="End before any of these texts.")
     )
 
     def to_call(self, model: str) -> TextCall:
@@ -60,8 +73,8 @@ class GuidedDecoding(_Request):
     type: Literal["json", "regex", "choice", "grammar"] = Field(description="Which kind of form.")
     json_schema: dict[str, Any] | None = Field(None, alias="json", description="A JSON schema.")
     regex: Annotated[str, StringConstraints(min_length=1)] | None = Field(None, description="A regular expression.")
-    choice: list[Annotated[str, StringConstraints(min_length=1)]] | None = Field(
-        None, min_length=1, description="The texts to choose from."
+    choice: Annotated[list[Annotated[str, StringConstraints(min_length=1)]], Field(fail_fast=True)] | None = Field(
+        None, min_length=1, max_length=10_000, description="The texts to choose from."
     )
     grammar: Annotated[str, StringConstraints(min_length=1)] | None = Field(None, description="A grammar in EBNF.")
 
@@ -200,7 +213,8 @@ def structured_response(answer: TextAnswer, model: str, form: str) -> Structured
             # Stricter than Python's own: no NaN, no half of a surrogate pair, no depth without bounds.
             parsed = from_json(plain.text, allow_inf_nan=False)
             json.dumps(parsed, allow_nan=False)  # a number may be too large for any float
-            is_valid = True
+            # Where a number, true or null ends, only the text's end tells.
+            is_valid = is_valid or isinstance(parsed, dict | list | str)
         except ValueError:
             parsed, is_valid = None, False
     return StructuredTextResponse(

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from pydantic_core import PydanticCustomError
 
 from fictures.translation.calls import ImageCall, TextCall
-from fictures.translation.fictures_api import MOST_CHARACTERS, ImagePrompt
+from fictures.translation.fictures_api import MOST_CHARACTERS, ImagePrompt, check_size
 
 UNTIL_THE_CONTEXT_ENDS = 2**20
 """More tokens than any context has: the server ends a text, with `length`, where the model's context ends."""
@@ -21,7 +21,7 @@ DEFAULT_STEPS = 30
 """Denoising steps that an image takes where neither the request nor the model's files say otherwise."""
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
-Stop = NonEmpty | Annotated[list[NonEmpty], Field(max_length=64)]
+Stop = NonEmpty | Annotated[list[NonEmpty], Field(max_length=64, fail_fast=True)]
 
 _NOT_SAMPLING = ("stream", "stream_options")
 
@@ -59,7 +59,7 @@ class _Request(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_what_has_no_effect(cls, body: Any) -> Any:
-        if not isinstance(body, dict):
+        if not isinstance(check_size(body), dict):
             return body
         return {name: value for name, value in body.items() if value is not None and not cls._is_neutral(name, value)}
 
@@ -91,14 +91,20 @@ class _TextRequest(_Request):
     seed: int | None = Field(None, ge=-(2**63), lt=2**63, description="Same seed, same text.")
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    logit_bias: dict[str, float] | None = Field(None, description="Token id to a number from -100 to 100.")
+    logit_bias: dict[str, float] | None = Field(
+        None, max_length=1024, description="Token id to a number from -100 to 100."
+    )
 
     top_k: int | None = Field(None, ge=-1, description="vLLM's: choose among this many likeliest tokens; 0: all.")
     min_p: float | None = Field(None, ge=0, le=1, description="vLLM's.")
     repetition_penalty: float | None = Field(None, gt=0, le=100, description="vLLM's.")
     min_tokens: int | None = Field(None, ge=0, description="vLLM's: fewest tokens to generate.")
-    stop_token_ids: list[int] | None = Field(None, description="vLLM's.")
-    bad_words: list[NonEmpty] | None = Field(None, description="vLLM's: texts that must not appear.")
+    stop_token_ids: Annotated[list[int], Field(fail_fast=True)] | None = Field(
+        None, max_length=1024, description="vLLM's."
+    )
+    bad_words: Annotated[list[NonEmpty], Field(fail_fast=True)] | None = Field(
+        None, max_length=64, description="vLLM's: texts that must not appear."
+    )
     ignore_eos: bool | None = Field(None, description="vLLM's: go on where the model would end.")
     include_stop_str_in_output: bool | None = Field(None, description="vLLM's.")
     skip_special_tokens: bool | None = Field(None, description="vLLM's.")
@@ -124,7 +130,7 @@ class _TextRequest(_Request):
 class CompletionRequest(_TextRequest):
     """`POST /v1/completions`: continue a text."""
 
-    prompt: NonEmpty | Annotated[list[NonEmpty], Field(min_length=1, max_length=64)] = Field(
+    prompt: NonEmpty | Annotated[list[NonEmpty], Field(min_length=1, max_length=64, fail_fast=True)] = Field(
         description="The text as the model sees it, or several."
     )
     logprobs: int | None = Field(None, ge=0, le=20, description="How many likeliest tokens to tell of at each place.")
@@ -188,7 +194,12 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
+    content: (
+        str
+        | Annotated[
+            list[Annotated[TextPart | ImagePart, Field(discriminator="type")]], Field(max_length=1024, fail_fast=True)
+        ]
+    )
     name: str | None = Field(None, description="Given to the chat template, as all of a message.")
 
     @model_validator(mode="before")
@@ -241,7 +252,7 @@ class ResponseFormat(BaseModel):
 class ChatRequest(_TextRequest):
     """`POST /v1/chat/completions`: answer a chat."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000, fail_fast=True)]
     max_completion_tokens: int | None = Field(None, ge=1, description="The same as `max_tokens`, and wins over it.")
     logprobs: bool = Field(False, description="Tell how likely each token was.")
     top_logprobs: int | None = Field(None, ge=0, le=20, description="How many likeliest tokens; with `logprobs`.")
