@@ -61,6 +61,8 @@ class Display:
             f'\'{{"model": "{TEXT_MODEL}", "messages": [{{"role": "user", "content": "Hello"}}], "max_tokens": 32}}\''
         )
         json = "-H 'content-type: application/json'"
+        if settings.api_keys_file:
+            json += " -H 'x-api-key: YOUR_KEY'"
         http = f"http://{LOOPBACK}:{settings.triton_http_port}"
         model = f"{http}/v2/models/{TEXT_MODEL}"
         body = '\'{"text_input": "Once upon a time", "max_tokens": 32}\''

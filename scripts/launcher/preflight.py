@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from fictures.gateway import keys
 from fictures.gateway.exposure import check_exposure
 from fictures.settings import Settings
 from launcher import triton
@@ -70,6 +71,7 @@ def check(settings: Settings) -> Findings:
 
     Raises:
         LaunchError: The first thing that is wrong.
+        ConfigurationError: The gateway may not listen where it shall, or cannot read its keys.
     """
     check_glibc(platform.libc_ver())
     check_numpy(version("numpy"))
@@ -79,6 +81,8 @@ def check(settings: Settings) -> Findings:
     image_model = find_image_model(settings)
     lora_modules = find_lora_modules(settings)
     check_exposure(settings)
+    if settings.api_keys_file:
+        keys.read(settings.api_keys_file)
     check_ports({name: getattr(settings, name.lower()) for name in PORTS})
     return Findings(distribution, libpython, text_model, image_model, lora_modules, find_compiler())
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import openai
 import pytest
 from PIL import Image
 
@@ -187,10 +188,15 @@ def test_without_triton_the_gateway_says_503_and_a_stop_lets_a_stream_end(tmp_pa
     with running_server(tmp_path, API_SHUTDOWN_TIMEOUT="20") as own:
         body = {"prompt": PROMPT, "max_tokens": 3500}
         url = f"{own.api_url}/api/v1/text/stream"
+        sdk = openai.OpenAI(base_url=f"{own.api_url}/v1", api_key="none", max_retries=0)
+        pieces = sdk.completions.create(model="gemma", prompt=PROMPT, max_tokens=3500, stream=True)
+        next(pieces)
         with httpx.stream("POST", url, json=body, timeout=30) as answer:
             lines = answer.iter_lines()
             next(lines)
             tritonserver(own).kill()
+            with pytest.raises(openai.APIError):
+                list(pieces)
             last = json.loads([line for line in lines if line.startswith("data: ")][-1].removeprefix("data: "))
         assert (last["status"], last["done"]) == (503, True)
         refused = post(own, "/api/v1/text/generate", {"prompt": "a"})

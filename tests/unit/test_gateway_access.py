@@ -782,3 +782,10 @@ async def test_the_openapi_document_has_all_that_it_refers_to() -> None:
         document = (await client.get("/openapi.json")).json()
     names = {reference.removeprefix("#/components/schemas/") for reference in references(document)}
     assert names - set(document["components"]["schemas"]) == set()
+
+
+async def test_a_path_cannot_give_orders_to_the_terminal_that_shows_the_log() -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with gateway() as client:
+            await client.get("/%1b[31mred")
+    assert lines[-1]["path"] == "/\\x1b[31mred"

@@ -490,3 +490,17 @@ def test_a_step_may_come_without_a_preview_or_their_total() -> None:
 
 def test_the_event_of_an_error_says_what_the_status_would_have_been_and_is_the_last() -> None:
     assert api.ErrorEvent(error="no", status=503).model_dump() == {"error": "no", "status": 503, "done": True}
+
+
+@pytest.mark.parametrize(
+    ("output", "is_valid"), [("12", False), ("true", False), ('"a"', True), ("[1]", True), ("{}", True)]
+)
+def test_what_the_most_tokens_cut_off_is_valid_only_if_it_says_itself_that_it_is_whole(
+    output: str, is_valid: bool
+) -> None:
+    assert structured(output, "json", "length").is_valid == is_valid
+    assert structured(output, "json", "stop").is_valid
+
+
+def test_a_body_of_thousands_of_fields_is_one_error() -> None:
+    assert refused(api.TextRequest, dict.fromkeys(map(str, range(5000)))) == {""}

@@ -331,3 +331,10 @@ def test_each_delta_has_the_logprobs_of_its_tokens() -> None:
     told = [event["choices"][0]["logprobs"]["content"] for event in events]
     assert [[token["token"] for token in tokens] for tokens in told] == [["one"], [" é"]]
     assert all(token["top_logprobs"] == [] for tokens in told for token in tokens)
+
+
+@pytest.mark.parametrize("field", ["messages", "stop_token_ids", "bad_words", "stop"])
+def test_a_list_of_thousands_of_errors_is_one_error(field: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        ChatRequest.model_validate(BASES[ChatRequest] | {field: [{}] * 5000})
+    assert refused.value.error_count() <= 3
