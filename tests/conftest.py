@@ -255,6 +255,11 @@ def make_tiny_model(folder: Path, *options: str) -> Path:
     return folder
 
 
+def make_random_gemma() -> Path:
+    """A text model with random weights: it writes words, emoji and accented letters, and hardly ever ends."""
+    return make_tiny_model(ROOT / ".run/models/tiny-gemma-random")
+
+
 @dataclass(frozen=True)
 class Architectures:
     """Models of all architectures side by side in one server."""

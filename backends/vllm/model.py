@@ -40,6 +40,7 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> None:
         from text_backend.errors import InternalError, TextError
+        from text_backend.origin import readable_id
         from text_backend.request import TextRequest, is_health_check
         from text_backend.responses import ResponseStream
 
@@ -55,7 +56,7 @@ class TritonPythonModel:
             except TextError as error:
                 stream.fail(error)
             except Exception as error:
-                pb_utils.Logger.log_error(f"[text] a request could not be read: {error!r}")
+                pb_utils.Logger.log_error(f"[text] request {readable_id(request)} could not be read: {error!r}")
                 stream.fail(InternalError(f"the request could not be read: {error!r}"))
 
     def is_ready(self) -> bool:

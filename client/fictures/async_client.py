@@ -16,8 +16,9 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from fictures import image_request, server_state, text_request
 from fictures.async_stream import AsyncStream, package_errors
 from fictures.connection import Connection, Deadline, checked_timeout
-from fictures.errors import FicturesError, ModelNotFound, ServerError, Unavailable
+from fictures.errors import FicturesError, ModelNotFound, ServerUnreachable, Unavailable
 from fictures.responses import closed
+from fictures.retries import PAUSE, Retries
 from fictures.types import (
     ChatMessage,
     GeneratedImage,
@@ -37,7 +38,8 @@ class AsyncClient:
     """A connection to a Fictures AI Server's Triton, over gRPC. Tasks of one event loop may share it.
 
     Args:
-        url: host:port of Triton's gRPC endpoint.
+        url: host:port of Triton's gRPC endpoint. With several servers, a name that has the addresses of all, or
+            address:port of each with commas between: requests go to them in turn.
         model: the text model that requests go to unless they name one.
         image_model: the image model, likewise; `<image_model>_stream` is the one that streams.
         timeout: seconds for a whole call; for a stream, seconds to wait for each next piece.
@@ -47,6 +49,8 @@ class AsyncClient:
         certificate_chain: PEM file of the client's certificate, with `private_key`.
         headers: gRPC metadata to send with every request.
         api_key: sent with every request as `authorization: Bearer …`.
+        keepalive: seconds after which a silent connection is tested, and given up if nothing comes back within as
+            many; None: never. Needs a server that allows it, as those of `./scripts/serve` do.
 
     Every method raises `fictures.FicturesError`; its subclasses, drawn in `fictures.errors`, say what failed.
     """
@@ -64,6 +68,7 @@ class AsyncClient:
         certificate_chain: str | Path | None = None,
         headers: Mapping[str, str] | None = None,
         api_key: str | None = None,
+        keepalive: float | None = None,
     ) -> None:
         self.url = url
         self.model = model
@@ -77,6 +82,7 @@ class AsyncClient:
             certificate_chain=certificate_chain,
             headers=headers,
             api_key=api_key,
+            keepalive=keepalive,
         )
         self._metadata = self._connection.metadata
         self._channel: grpc.aio.Channel | None = None
@@ -280,6 +286,18 @@ class AsyncClient:
             return server_state.unhealthy(str(error))
         return server_state.health_of(live=live.live, ready=ready.ready, models=models, probed=probed)
 
+    async def probe(self, model: str, *, timeout: float | None = None) -> None:
+        """Ask the engine behind a model whether it can take requests now; it does no work. Returns if it can.
+
+        Args:
+            model: the client's text model, its image model, or the one that streams images.
+            timeout: seconds for the whole call, if not the client's.
+        """
+        if model == self.image_model:
+            await self.infer(image_request.probe_request(model, stream=False), timeout=timeout)
+        else:
+            await self._collect(self._probe_request(model), timeout)
+
     async def aclose(self) -> None:
         """Close the connection and cancel the requests that are still under way."""
         self._closed = True
@@ -305,9 +323,11 @@ class AsyncClient:
         # gRPC binds a channel to the running event loop, and a client may be made before there is one.
         connection = self._connection
         if connection.credentials is None:
-            self._channel = grpc.aio.insecure_channel(connection.url, options=connection.options)
+            self._channel = grpc.aio.insecure_channel(connection.target, options=connection.options)
         else:
-            self._channel = grpc.aio.secure_channel(connection.url, connection.credentials, options=connection.options)
+            self._channel = grpc.aio.secure_channel(
+                connection.target, connection.credentials, options=connection.options
+            )
         return service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def _deadline(self, timeout: float | None) -> Deadline:
@@ -335,17 +355,26 @@ class AsyncClient:
     def _is_probed(self, model: ModelInfo) -> bool:
         return model.ready and model.name in (self.model, image_request.streaming_model(self.image_model))
 
+    def _probe_request(self, model: str) -> service_pb2.ModelInferRequest:
+        return text_request.probe_request(model) if model == self.model else image_request.probe_request(model)
+
     async def _probe(self, model: ModelInfo, deadline: Deadline) -> ModelInfo:
-        probe_request = text_request.probe_request if model.name == self.model else image_request.probe_request
         try:
-            await self._collect(probe_request(model.name), deadline.left())
+            await self.probe(model.name, timeout=deadline.left())
         except FicturesError as error:
             return replace(model, ready=False, reason=str(error))
         return model
 
     async def _unary(self, method: Callable[..., Any], request: Any, deadline: Deadline) -> Any:
-        with package_errors():
-            return await method(request, timeout=deadline.left(), metadata=self._metadata)
+        retries = Retries()
+        while True:
+            try:
+                with package_errors():
+                    return await method(request, timeout=deadline.left(), metadata=self._metadata)
+            except FicturesError as error:
+                if not retries.allow(error):
+                    raise
+            await asyncio.sleep(PAUSE)
 
     def _call(self, request: service_pb2.ModelInferRequest, timeout: float | None) -> Any:
         return self._stub.ModelStreamInfer([request], timeout=timeout, metadata=self._metadata)
@@ -359,7 +388,7 @@ class AsyncClient:
         in_thread: bool = False,
     ) -> AsyncStream[T]:
         seconds = self._seconds(timeout)
-        return AsyncStream(self._call(request, None), parse, seconds, in_thread=in_thread)
+        return AsyncStream(lambda: self._call(request, None), parse, seconds, in_thread=in_thread)
 
     async def _collect(
         self, request: service_pb2.ModelInferRequest, timeout: float | None
@@ -368,10 +397,10 @@ class AsyncClient:
         seconds = self._seconds(timeout)
         deadline = Deadline(seconds)
         try:
-            return [response async for response in AsyncStream(self._call(request, seconds), _as_it_is, seconds)]
-        except ServerError:
-            # At the deadline grpc.aio now and then says "Internal error from Core" instead.
-            deadline.left()
+            stream = AsyncStream(lambda: self._call(request, deadline.left()), _as_it_is, seconds)
+            return [response async for response in stream]
+        except ServerUnreachable:
+            deadline.left()  # grpc.aio now and then says this at the deadline
             raise
 
 

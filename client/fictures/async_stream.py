@@ -15,6 +15,7 @@ from tritonclient.grpc import service_pb2
 from fictures.call import END_SECONDS
 from fictures.errors import DeadlineExceeded, FicturesError
 from fictures.responses import accept, closed, from_rpc, incomplete, is_final
+from fictures.retries import PAUSE, Retries
 
 T = TypeVar("T")
 
@@ -29,18 +30,20 @@ class AsyncStream(Generic[T]):
 
     def __init__(
         self,
-        call: Any,
+        start: Callable[[], Any],
         parse: Callable[[service_pb2.ModelInferResponse], T | None],
         timeout: float,
         *,
         in_thread: bool = False,
     ) -> None:
-        self._call = call
+        self._start = start
+        self._calls = [start()]  # the last one is under way
         self._parse = parse
         self._timeout = timeout
         self._in_thread = in_thread  # for a parse that would hold the event loop up
+        self._retries: Retries | None = Retries()  # until the answer has begun
         self._final = False
-        self._cancel = weakref.finalize(self, _cancel, call)
+        self._cancel = weakref.finalize(self, _cancel, self._calls)
         self._cancel.atexit = False
 
     def __aiter__(self) -> AsyncIterator[T]:
@@ -80,10 +83,23 @@ class AsyncStream(Generic[T]):
         await self.aclose()
 
     async def _next_response(self) -> service_pb2.ModelInferResponse | None:
+        while True:
+            try:
+                response = await self._receive()
+            except FicturesError as error:
+                if self._retries is None or not self._retries.allow(error):
+                    raise
+                await asyncio.sleep(PAUSE)
+                self._calls[:] = [self._start()]
+            else:
+                self._retries = None
+                return response
+
+    async def _receive(self) -> service_pb2.ModelInferResponse | None:
         try:
             async with asyncio.timeout(self._timeout):
                 with package_errors():
-                    message = await self._call.read()
+                    message = await self._calls[-1].read()
         except TimeoutError:
             raise DeadlineExceeded(f"nothing came from the server for {self._timeout:g} s") from None
         if message is grpc.aio.EOF:
@@ -105,7 +121,7 @@ class AsyncStream(Generic[T]):
         with contextlib.suppress(TimeoutError, FicturesError):
             async with asyncio.timeout(END_SECONDS):
                 with package_errors():
-                    while await self._call.read() is not grpc.aio.EOF:
+                    while await self._calls[-1].read() is not grpc.aio.EOF:
                         pass
 
 
@@ -127,7 +143,7 @@ def package_errors() -> Iterator[None]:
         raise from_rpc(error) from error
 
 
-def _cancel(call: Any) -> None:
+def _cancel(calls: list[Any]) -> None:
     # With its event loop closed the call is already over.
     with contextlib.suppress(RuntimeError):
-        call.cancel()
+        calls[-1].cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from fictures.call import Call
 from fictures.connection import Connection, Deadline, checked_timeout
 from fictures.errors import FicturesError, ModelNotFound, Unavailable
 from fictures.responses import accept, closed, complete, from_rpc
+from fictures.retries import PAUSE, Retries
 from fictures.stream import Stream
 from fictures.types import (
     ChatMessage,
@@ -36,7 +38,8 @@ class Client:
     """A connection to a Fictures AI Server's Triton, over gRPC. Threads may share it.
 
     Args:
-        url: host:port of Triton's gRPC endpoint.
+        url: host:port of Triton's gRPC endpoint. With several servers, a name that has the addresses of all, or
+            address:port of each with commas between: requests go to them in turn.
         model: the text model that requests go to unless they name one.
         image_model: the image model, likewise; `<image_model>_stream` is the one that streams.
         timeout: seconds for a whole call; for a stream, seconds to wait for each next piece.
@@ -46,6 +49,8 @@ class Client:
         certificate_chain: PEM file of the client's certificate, with `private_key`.
         headers: gRPC metadata to send with every request.
         api_key: sent with every request as `authorization: Bearer …`.
+        keepalive: seconds after which a silent connection is tested, and given up if nothing comes back within as
+            many; None: never. Needs a server that allows it, as those of `./scripts/serve` do.
 
     Every method raises `fictures.FicturesError`; its subclasses, drawn in `fictures.errors`, say what failed.
     """
@@ -63,6 +68,7 @@ class Client:
         certificate_chain: str | Path | None = None,
         headers: Mapping[str, str] | None = None,
         api_key: str | None = None,
+        keepalive: float | None = None,
     ) -> None:
         self.url = url
         self.model = model
@@ -76,12 +82,13 @@ class Client:
             certificate_chain=certificate_chain,
             headers=headers,
             api_key=api_key,
+            keepalive=keepalive,
         )
         self._metadata = connection.metadata
         if connection.credentials is None:
-            self._channel = grpc.insecure_channel(url, options=connection.options)
+            self._channel = grpc.insecure_channel(connection.target, options=connection.options)
         else:
-            self._channel = grpc.secure_channel(url, connection.credentials, options=connection.options)
+            self._channel = grpc.secure_channel(connection.target, connection.credentials, options=connection.options)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def generate_text(
@@ -280,6 +287,18 @@ class Client:
             return server_state.unhealthy(str(error))
         return server_state.health_of(live=live.live, ready=ready.ready, models=models, probed=probed)
 
+    def probe(self, model: str, *, timeout: float | None = None) -> None:
+        """Ask the engine behind a model whether it can take requests now; it does no work. Returns if it can.
+
+        Args:
+            model: the client's text model, its image model, or the one that streams images.
+            timeout: seconds for the whole call, if not the client's.
+        """
+        if model == self.image_model:
+            self.infer(image_request.probe_request(model, stream=False), timeout=timeout)
+        else:
+            self._collect(self._probe_request(model), timeout)
+
     def close(self) -> None:
         """Close the connection and cancel the requests that are still under way."""
         self._channel.close()
@@ -317,15 +336,20 @@ class Client:
     def _is_probed(self, model: ModelInfo) -> bool:
         return model.ready and model.name in (self.model, image_request.streaming_model(self.image_model))
 
+    def _probe_request(self, model: str) -> service_pb2.ModelInferRequest:
+        return text_request.probe_request(model) if model == self.model else image_request.probe_request(model)
+
     def _probe(self, model: ModelInfo, deadline: Deadline) -> ModelInfo:
-        probe_request = text_request.probe_request if model.name == self.model else image_request.probe_request
         try:
-            self._collect(probe_request(model.name), deadline.left())
+            self.probe(model.name, timeout=deadline.left())
         except FicturesError as error:
             return replace(model, ready=False, reason=str(error))
         return model
 
     def _unary(self, method: Callable[..., Any], request: Any, deadline: Deadline) -> Any:
+        return _retried(lambda: self._unary_once(method, request, deadline))
+
+    def _unary_once(self, method: Callable[..., Any], request: Any, deadline: Deadline) -> Any:
         try:
             return method(request, timeout=deadline.left(), metadata=self._metadata)
         except grpc.RpcError as error:
@@ -346,13 +370,19 @@ class Client:
         timeout: float | None,
     ) -> Stream[T]:
         seconds = self._seconds(timeout)
-        return Stream(self._call(request, None), parse, seconds)
+        return Stream(lambda: self._call(request, None), parse, seconds)
 
     def _collect(
         self, request: service_pb2.ModelInferRequest, timeout: float | None
     ) -> Sequence[service_pb2.ModelInferResponse]:
         """Send a request and wait for all its responses; decoupled models answer over a stream only."""
-        call = self._call(request, self._seconds(timeout))
+        deadline = self._deadline(timeout)
+        return _retried(lambda: self._collect_once(request, deadline))
+
+    def _collect_once(
+        self, request: service_pb2.ModelInferRequest, deadline: Deadline
+    ) -> Sequence[service_pb2.ModelInferResponse]:
+        call = self._call(request, deadline.left())
         try:
             messages = list(call)  # to the end, also after an error: see Stream._read_to_end
             return complete([accept(message) for message in messages])
@@ -360,3 +390,14 @@ class Client:
             raise from_rpc(error) from error
         finally:
             call.end()
+
+
+def _retried(send: Callable[[], T]) -> T:
+    retries = Retries()
+    while True:
+        try:
+            return send()
+        except FicturesError as error:
+            if not retries.allow(error):
+                raise
+        time.sleep(PAUSE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import re
 import time
 from collections.abc import Mapping
@@ -20,6 +22,10 @@ CHANNEL_OPTIONS = (
     # gRPC's own pause between attempts grows to two minutes, long after a restarted server is back.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # A name is looked up again when a connection ends; gRPC's own shortest time between two look-ups is 30 s.
+    ("grpc.dns_min_time_between_resolutions_ms", 2000),
+    # Of several servers each gets the next request; those that cannot be reached are left out.
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
 )
 
 
@@ -31,14 +37,18 @@ class Connection:
     """A server's address, credentials and the headers that go with every request."""
 
     url: str
+    target: str
+    """The same as gRPC writes it."""
     credentials: grpc.ChannelCredentials | None
     metadata: tuple[tuple[str, str], ...]
+    keepalive: float | None
 
     @property
-    def options(self) -> tuple[tuple[str, int], ...]:
+    def options(self) -> tuple[tuple[str, int | str], ...]:
         """The channel's options. A proxy of the environment is not asked for this machine's own addresses."""
         host = self.url.rpartition(":")[0].strip("[]")
-        return (*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", int(host not in LOOPBACK)))
+        use_proxy = host not in LOOPBACK and "," not in self.url
+        return (*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", int(use_proxy)), *_keepalive_options(self.keepalive))
 
     @classmethod
     def create(
@@ -51,15 +61,19 @@ class Connection:
         certificate_chain: str | Path | None,
         headers: Mapping[str, str] | None,
         api_key: str | None,
+        keepalive: float | None,
     ) -> Connection:
         """Check the arguments of a client and read its certificate files.
 
         Raises:
-            ConfigurationError: the URL is not host:port, a header or the key cannot be sent, or a certificate file
-                cannot be read.
+            ConfigurationError: the URL is not host:port, a header or the key cannot be sent, a certificate file cannot
+                be read, or the keepalive is not above 0.
         """
-        if "://" in url or ":" not in url:
-            raise ConfigurationError([f"url={url}: must be host:port of Triton's gRPC endpoint, without a scheme"])
+        target = _target(url)
+        if ssl and target != url:
+            raise ConfigurationError([f"url={url}: over TLS several servers need one name that has all addresses"])
+        if keepalive is not None and not 0 < keepalive < float("inf"):
+            raise ConfigurationError([f"keepalive={keepalive}: must be a number of seconds above 0"])
         metadata = [_header(name, value) for name, value in (headers or {}).items()]
         if api_key:
             metadata.append(("authorization", f"Bearer {_printable('api_key', api_key.strip())}"))
@@ -70,7 +84,7 @@ class Connection:
                 private_key=_read("private_key", private_key),
                 certificate_chain=_read("certificate_chain", certificate_chain),
             )
-        return cls(url, credentials, tuple(metadata))
+        return cls(url, target, credentials, tuple(metadata), keepalive)
 
 
 class Deadline:
@@ -96,6 +110,38 @@ def checked_timeout(timeout: float) -> float:
     if not 0 < timeout < float("inf"):
         raise InvalidRequest(f"timeout={timeout}: must be a number of seconds above 0")
     return timeout
+
+
+def _target(url: str) -> str:
+    servers = [server.strip() for server in url.split(",")]
+    if "://" in url or not all(server.rpartition(":")[0] for server in servers):
+        raise ConfigurationError([f"url={url}: must be host:port of Triton's gRPC endpoint, without a scheme"])
+    if len(servers) == 1:
+        return url
+    versions = {_ip_version(server.rpartition(":")[0].strip("[]")) for server in servers}
+    if versions not in ({4}, {6}):
+        raise ConfigurationError(
+            [f"url={url}: several servers must be IP addresses, all of version 4 or all of 6, or one name that has all"]
+        )
+    return f"ipv{versions.pop()}:{','.join(servers)}"
+
+
+def _ip_version(host: str) -> int | None:
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return None
+
+
+def _keepalive_options(seconds: float | None) -> tuple[tuple[str, int], ...]:
+    if seconds is None:
+        return ()
+    return (
+        ("grpc.keepalive_time_ms", round(seconds * 1000)),
+        ("grpc.keepalive_timeout_ms", round(seconds * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    )
 
 
 def _header(name: str, value: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from tritonclient.grpc import service_pb2
@@ -76,9 +77,10 @@ def stream_request(
     return request
 
 
-def probe_request(model: str) -> service_pb2.ModelInferRequest:
-    """Ask `model`, one that streams, whether its engine can take a request: no image at once, or UNAVAILABLE."""
-    request = stream_request(model, {"prompt": ""}, num_images=1, preview_every=0)
+def probe_request(model: str, *, stream: bool = True) -> service_pb2.ModelInferRequest:
+    """Ask `model` whether its engine can take a request: no image at once, or UNAVAILABLE. `stream`: it streams."""
+    write = partial(stream_request, preview_every=0) if stream else generation_request
+    request = write(model, {"prompt": ""}, num_images=1)
     request.parameters["health_check"].bool_param = True
     return request
 
@@ -124,11 +126,20 @@ class ChunkParser:
         return ImageChunk(step, self._total_steps, previews, ())
 
 
-def _images(outputs: Mapping[str, list[Any]], parameters: Mapping[str, Any]) -> tuple[GeneratedImage, ...]:
+def files_with_seeds(outputs: Mapping[str, list[Any]]) -> list[tuple[bytes, int]]:
+    """The image files of a response's outputs, each with its seed; none of one that tells of a step.
+
+    Raises:
+        ServerError: an image has no seed.
+    """
     files, seeds = outputs.get("image", []), outputs.get("seed", [])
     if len(files) != len(seeds):
         raise ServerError(f"the server answered with {len(files)} images and {len(seeds)} seeds")
-    return tuple(_image(file, seed, parameters) for file, seed in zip(files, seeds, strict=True))
+    return list(zip(files, seeds, strict=True))
+
+
+def _images(outputs: Mapping[str, list[Any]], parameters: Mapping[str, Any]) -> tuple[GeneratedImage, ...]:
+    return tuple(_image(file, seed, parameters) for file, seed in files_with_seeds(outputs))
 
 
 def _image(file: bytes, seed: int, parameters: Mapping[str, Any]) -> GeneratedImage:

@@ -13,6 +13,9 @@ from fictures.errors import Cancelled, FicturesError, ServerError, from_status, 
 _CLOSED_HERE = re.compile(r"Channel closed|Locally cancelled")
 """gRPC's words for a call that this process ended itself."""
 
+_ENDED_WHILE_SENDING = "Internal error from Core"
+"""What grpc.aio says of a call that the other side, or the deadline, ended before its request was sent."""
+
 
 def accept(message: service_pb2.ModelStreamInferResponse) -> service_pb2.ModelInferResponse:
     """Return the response inside a stream's message, or raise the error that it carries."""
@@ -48,6 +51,9 @@ def from_rpc(error: Any) -> FicturesError:
     status, message = str(error.code()), error.details()
     if status.endswith("DEADLINE_EXCEEDED"):
         message = "the server did not answer in time"
+    if message == _ENDED_WHILE_SENDING:
+        status = "UNAVAILABLE"
+        message = "connection closed while the request was sent"
     if status.endswith("CANCELLED") and _CLOSED_HERE.search(message or ""):
         return closed()
     return from_status(status, message)

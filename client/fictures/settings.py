@@ -49,19 +49,38 @@ class Settings(BaseSettings):
         description="Number type of the text model's weights; auto: as the model's configuration says.",
     )
     text_max_model_len: int = Field(4096, ge=1, description="Longest prompt and answer together, in tokens.")
+    text_quantization: str | None = Field(
+        None, description="How the text model's weights are quantized, by vLLM's name; unset: as its files say."
+    )
     text_gpu_memory_utilization: Fraction = Field(
         0.5, description="Part of the GPU's memory for the text model and its key-value cache."
     )
     text_lora_modules: Annotated[dict[str, str], NoDecode] = Field(
         {}, description="LoRA adapters of the text model: a JSON object, name to path."
     )
+    text_stream_interval_ms: int = Field(
+        50,
+        ge=0,
+        le=1000,
+        description="Longest time, in ms, that a stream's text waits for more when many streams run; 0: never.",
+    )
     vllm_max_num_seqs: int = Field(256, ge=1, description="Most text requests in one engine step.")
     vllm_tensor_parallel_size: int = Field(1, ge=1, description="Number of GPUs the text model is split over.")
+    vllm_pipeline_parallel_size: int = Field(
+        1, ge=1, description="Number of stages the text model's layers are split into, each on GPUs of its own."
+    )
+    vllm_distributed_executor_backend: Literal["mp", "ray"] | None = Field(
+        None,
+        description="What runs a split model's parts: mp on one machine, ray on several; unset: vLLM decides.",
+    )
     vllm_cpu_kvcache_space: int = Field(1, ge=1, description="Memory for the key-value cache on a CPU, in GiB.")
 
     image_model_name: str | None = Field(
         None,
         description="Image model: a Hugging Face name, a folder or a .safetensors file; unset: the tiny SDXL.",
+    )
+    image_revision: str | None = Field(
+        None, description="Revision of the image model on the Hugging Face hub: branch, tag or commit."
     )
     image_gpu_memory_utilization: Fraction = Field(
         0.9, description="Part of the GPU's memory that the image model may use."
@@ -77,9 +96,12 @@ class Settings(BaseSettings):
         False, description="Decode large images tile by tile: less memory, slower."
     )
 
-    api_host: str = Field(
-        "127.0.0.1", description="Address the gateway listens on; 0.0.0.0: every network. Triton stays on 127.0.0.1."
+    serve: Annotated[list[Literal["text", "images", "gateway"]], NoDecode] = Field(
+        ["text", "images", "gateway"],
+        description="What `./scripts/serve` starts, separated by commas: one Triton with these models, a gateway.",
     )
+
+    api_host: str = Field("127.0.0.1", description="Address the gateway listens on; 0.0.0.0: every network.")
     api_port: Port = Field(9000, description="Port of the gateway.")
     cors_origins: Annotated[list[str], NoDecode] = Field(
         [],
@@ -106,11 +128,42 @@ class Settings(BaseSettings):
     )
 
     triton_url: str | None = Field(
-        None, description="host:port of Triton's gRPC endpoint; unset: 127.0.0.1 and TRITON_GRPC_PORT."
+        None,
+        description="Triton's gRPC endpoint for gateway and client: host:port, or several address:port with commas; "
+        "unset: 127.0.0.1 and TRITON_GRPC_PORT.",
+    )
+    triton_image_url: str | None = Field(
+        None, description="The same for images, where they have a Triton of their own; unset: TRITON_URL."
+    )
+    triton_keepalive: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds after which the gateway tests a silent connection to Triton, and waits for the answer; "
+        "unset: never. Triton has to allow it, as `./scripts/serve` makes it.",
+    )
+    triton_host: str = Field(
+        "127.0.0.1",
+        description="Address Triton listens on; 0.0.0.0: every network. It asks nobody for a key.",
+    )
+    triton_admin_key: SecretStr | None = Field(
+        None,
+        description="Key that Triton's shared-memory, logging and trace APIs ask for; set, no models are loaded or "
+        "unloaded over the network. Unset: open on this machine's own addresses, closed on others.",
     )
     triton_http_port: Port = Field(8000, description="Port of Triton's HTTP endpoint.")
     triton_grpc_port: Port = Field(8001, description="Port of Triton's gRPC endpoint.")
     triton_metrics_port: Port = Field(8002, description="Port of Triton's Prometheus metrics.")
+    triton_shutdown_timeout: int = Field(
+        30, ge=0, description="How long a stopping Triton lets running requests go on, in seconds."
+    )
+    triton_max_connection_age: int | None = Field(
+        None,
+        ge=1,
+        description="Seconds after which clients have to connect anew, and so find new replicas; unset: never.",
+    )
+    triton_home: Path | None = Field(
+        None, description="Folder of an installed Triton, /opt/tritonserver in its images; unset: the embedded one."
+    )
 
     cuda_visible_devices: str | None = Field(
         None, description="GPUs the server may use, for example 0,1; unset: all of them."
@@ -133,16 +186,21 @@ class Settings(BaseSettings):
         """host:port of Triton's gRPC endpoint: `TRITON_URL`, else loopback and `TRITON_GRPC_PORT`."""
         return self.triton_url or f"127.0.0.1:{self.triton_grpc_port}"
 
+    @property
+    def image_grpc_url(self) -> str:
+        """The same for images: `TRITON_IMAGE_URL`, else that of the texts."""
+        return self.triton_image_url or self.grpc_url
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _in_capitals(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "serve", mode="before")
     @classmethod
     def _split_at_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return [origin.strip() for origin in value.split(",") if origin.strip()]
+            return [part.strip() for part in value.split(",") if part.strip()]
         return value
 
     @field_validator("text_lora_modules", mode="before")
@@ -197,6 +255,8 @@ def allowed_values(field: FieldInfo) -> str:
     types = [kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not type(None)]
     if get_origin(field.annotation) is Literal:
         return "one of " + ", ".join(map(str, types))
+    if get_origin(field.annotation) is list and get_origin(types[0]) is Literal:
+        return f"some of {', '.join(get_args(types[0]))}, separated by commas"
     if field.annotation is bool:
         return "true or false"
     if get_origin(field.annotation) is dict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -15,6 +16,7 @@ from tritonclient.grpc import service_pb2
 from fictures.call import END_SECONDS, Call
 from fictures.errors import DeadlineExceeded, FicturesError, ServerError
 from fictures.responses import accept, from_rpc, incomplete, is_final
+from fictures.retries import PAUSE, Retries
 
 T = TypeVar("T")
 
@@ -32,20 +34,18 @@ class Stream(Generic[T]):
 
     def __init__(
         self,
-        call: Call,
+        start: Callable[[], Call],
         parse: Callable[[service_pb2.ModelInferResponse], T | None],
         timeout: float,
     ) -> None:
-        self._call = call
+        self._start_call = start
         self._parse = parse
         self._timeout = timeout
-        self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._retries: Retries | None = Retries()  # until the answer has begun
         self._final = False
-        self._cancel = weakref.finalize(self, call.end)
-        self._receiver = threading.Thread(
-            target=_receive, args=(call, self._received), name="fictures-stream", daemon=True
-        )
-        self._receiver.start()
+        self._calls: list[Call] = []  # the last one is under way
+        self._begin()
+        self._cancel = weakref.finalize(self, _end, self._calls)
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -74,7 +74,7 @@ class Stream(Generic[T]):
     def close(self) -> None:
         """End the stream, and cancel the request if its answer is not complete. May be called again."""
         self._cancel()
-        self._call.end()
+        self._calls[-1].end()
         self._receiver.join(END_SECONDS)
 
     def __enter__(self) -> Self:
@@ -85,7 +85,29 @@ class Stream(Generic[T]):
     ) -> None:
         self.close()
 
+    def _begin(self) -> None:
+        self._calls[:] = [self._start_call()]
+        self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._receiver = threading.Thread(
+            target=_receive, args=(self._calls[-1], self._received), name="fictures-stream", daemon=True
+        )
+        self._receiver.start()
+
     def _next_response(self) -> service_pb2.ModelInferResponse | None:
+        while True:
+            try:
+                response = self._receive()
+            except FicturesError as error:
+                if self._retries is None or not self._retries.allow(error):
+                    raise
+                self._receiver.join(END_SECONDS)
+                time.sleep(PAUSE)
+                self._begin()
+            else:
+                self._retries = None
+                return response
+
+    def _receive(self) -> service_pb2.ModelInferResponse | None:
         try:
             message = self._received.get(timeout=self._timeout)
         except queue.Empty:
@@ -111,6 +133,10 @@ class Stream(Generic[T]):
         and can never unload the model.
         """
         self._receiver.join(END_SECONDS)
+
+
+def _end(calls: list[Call]) -> None:
+    calls[-1].end()
 
 
 def _receive(call: Call, received: queue.SimpleQueue[Any]) -> None:

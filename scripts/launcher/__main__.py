@@ -65,10 +65,11 @@ def serve(instance: Instance, settings: Settings, display: Display) -> None:
         findings.image_model,
         findings.lora_modules,
         compiled=compiled,
+        tracing=findings.tracing,
     )
     processes.adopt_orphans()
     server = TritonServer(instance, settings, findings, backends, display.say)
-    gateway = Gateway(instance, settings)
+    gateway = Gateway(instance, settings) if "gateway" in settings.serve else None
     try:
         supervisor = Supervisor(server, gateway, stop, display.say, display.show_phase)
         if supervisor.start():
@@ -76,18 +77,17 @@ def serve(instance: Instance, settings: Settings, display: Display) -> None:
             supervisor.keep_serving()
     finally:
         display.say("stopping")
-        gateway.stop()
+        if gateway:
+            gateway.stop()
         server.close()
         display.say("stopped")
 
 
 def make_tiny_models(settings: Settings, stop: Event, display: Display) -> bool:
-    """Make those that stand in for models that no setting names; False if `stop` was set meanwhile."""
-    if settings.text_model_name is None:
-        display.say("no TEXT_MODEL_NAME: serving the tiny Gemma (random weights, it writes nonsense)")
-        if not models.make_tiny_gemma(stop):
-            return False
-    if settings.image_model_name is None:
+    """Say which stand in for models that no setting names, and make those that are missing; False if `stop` was set."""
+    if "text" in settings.serve and settings.text_model_name is None:
+        display.say("no TEXT_MODEL_NAME: serving the tiny Gemma (it tells small stories and knows nothing else)")
+    if "images" in settings.serve and settings.image_model_name is None:
         display.say("no IMAGE_MODEL_NAME: serving the tiny SDXL (random weights, it draws noise)")
         if not models.make_tiny_sdxl(stop):
             return False

@@ -7,10 +7,9 @@ from rich.markup import escape
 from rich.status import Status
 
 from fictures.settings import Settings
-from launcher.gateway import reachable
+from launcher.layout import reachable
 from launcher.preflight import Findings
 from launcher.repository import IMAGE_MODEL, TEXT_MODEL
-from launcher.triton import LOOPBACK
 
 QUIET_INTERVAL = 15.0
 """Seconds between progress lines where there is no terminal."""
@@ -63,33 +62,39 @@ class Display:
         json = "-H 'content-type: application/json'"
         if settings.api_keys_file:
             json += " -H 'x-api-key: YOUR_KEY'"
-        http = f"http://{LOOPBACK}:{settings.triton_http_port}"
+        host = reachable(settings.triton_host)
+        http = f"http://{host}:{settings.triton_http_port}"
         model = f"{http}/v2/models/{TEXT_MODEL}"
         body = '\'{"text_input": "Once upon a time", "max_tokens": 32}\''
         stream = '\'{"text_input": "Once upon a time", "stream": true, "max_tokens": 32}\''
         image = '\'{"prompt": "a lighthouse at night", "width": 256, "height": 256, "base64": true}\''
-        for line in (
-            f"[bold]page and API[/]  {api} (docs: {api}/docs, OpenAI: {api}/v1)",
-            f"[bold]Triton HTTP[/]   {http}",
-            f"[bold]Triton gRPC[/]   {LOOPBACK}:{settings.triton_grpc_port}",
-            f"[bold]metrics[/]       http://{LOOPBACK}:{settings.triton_metrics_port}/metrics",
-            "",
-            "Try:",
-            f"  curl -s {api}/v1/chat/completions {json} -d {chat}",
-            f"  curl -s {model}/generate -d {body}",
-            f"  curl -sN {model}/generate_stream -d {stream}",
-            f"  curl -s {http}/v2/models/{IMAGE_MODEL}/generate -d {image} | head -c 300",
-            f'  {self._fictures(settings)} text "Once upon a time"',
-            f'  {self._fictures(settings)} image "a lighthouse at night" --width 256 --height 256 -o lighthouse.png',
-        ):
-            self._out.print(line)
+        fictures = self._fictures(settings)
+        lines: tuple[tuple[set[str], str], ...] = (
+            ({"gateway"}, f"[bold]page and API[/]  {api} (docs: {api}/docs, OpenAI: {api}/v1)"),
+            (set(), f"[bold]Triton HTTP[/]   {http}"),
+            (set(), f"[bold]Triton gRPC[/]   {host}:{settings.triton_grpc_port}"),
+            (set(), f"[bold]metrics[/]       http://{host}:{settings.triton_metrics_port}/metrics"),
+            (set(), ""),
+            (set(), "Try:"),
+            ({"gateway", "text"}, f"  curl -s {api}/v1/chat/completions {json} -d {chat}"),
+            ({"text"}, f"  curl -s {model}/generate -d {body}"),
+            ({"text"}, f"  curl -sN {model}/generate_stream -d {stream}"),
+            ({"images"}, f"  curl -s {http}/v2/models/{IMAGE_MODEL}/generate -d {image} | head -c 300"),
+            ({"text"}, f'  {fictures} text "Once upon a time"'),
+            ({"images"}, f'  {fictures} image "a lighthouse at night" --width 256 --height 256 -o lighthouse.png'),
+        )
+        for parts, line in lines:
+            if parts <= set(settings.serve):
+                self._out.print(line)
         if settings.model_loading == "lazy":
             self.say("MODEL_LOADING=lazy: a model is loaded by its first request, which waits for it")
 
     @staticmethod
     def _fictures(settings: Settings) -> str:
-        port = settings.triton_grpc_port
+        host, port = reachable(settings.triton_host), settings.triton_grpc_port
         variable = f"TRITON_GRPC_PORT={port} " if port != 8001 else ""
+        if host != "127.0.0.1":
+            variable = f"TRITON_URL={host}:{port} "
         return f"{variable}.venv/bin/fictures"
 
     def _end_progress(self) -> None:

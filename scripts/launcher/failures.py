@@ -5,6 +5,8 @@ import signal
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from fictures.checkpoints import explanations
+
 
 class ConfiguredModel(NamedTuple):
     """What a model of the repository is to load, and the setting that says so."""
@@ -22,21 +24,22 @@ class Failure(NamedTuple):
 
 FAILURES = (
     Failure(
-        r"GatedRepoError|gated repo|Access to model \S+ is restricted|awaiting a review from the repo authors",
-        "{model} is a gated model: accept its terms on its page of the Hugging Face hub (huggingface.co/{model}), "
-        "then set HF_TOKEN to a token of that account",
+        r"you are not in the authorized list|awaiting a review from the repo authors",
+        explanations.NO_ACCESS,
+    ),
+    Failure(
+        r"GatedRepoError|gated repo|Access to model \S+ is restricted",
+        explanations.GATED,
     ),
     Failure(
         r"RepositoryNotFoundError|is not a valid model identifier|Repository Not Found"
         r"|Invalid repository ID or local directory specified",
-        "{setting}={model}: no such model on the Hugging Face hub, or a private one: check the name, and set "
-        "HF_TOKEN if it is private",
+        explanations.NOT_FOUND,
     ),
     Failure(
         r"LocalEntryNotFoundError|OfflineModeIsEnabled|couldn't connect to '?\"?https?://\S+|Cannot reach https?://"
         r"|NameResolutionError|Temporary failure in name resolution",
-        "{model} is not on this machine and the Hugging Face hub cannot be reached: check the network and "
-        "HF_HUB_OFFLINE, or set {setting} to a folder",
+        explanations.UNREACHABLE,
     ),
     Failure(
         r"Cannot find any model weights|does not appear to have a file named (?P<file>\S+)",
@@ -45,6 +48,23 @@ FAILURES = (
     Failure(
         r"Model architectures? (?P<architecture>\[.*?\]) (?:are|is) not supported",
         "TEXT_MODEL_NAME={model}: this vLLM does not support the architecture {architecture}",
+    ),
+    Failure(
+        r"Unknown quantization method: (?P<method>\S+)\. Must be one of \[(?P<known>[^\]]*)\]",
+        "TEXT_QUANTIZATION={method}: vLLM knows no such method; there are {known}",
+    ),
+    Failure(
+        r"Cannot find the config file for (?P<method>\w+)",
+        "TEXT_QUANTIZATION={method}: {model} is not quantized by it: choose a model that is, or leave it unset",
+    ),
+    Failure(
+        r"Quantization method specified in the model config \((?P<own>[^)]+)\) does not match the quantization method "
+        r"specified in the `quantization` argument \((?P<method>[^)]+)\)",
+        "TEXT_QUANTIZATION={method}: {model} is quantized by {own}: leave it unset",
+    ),
+    Failure(
+        r"(?P<method>\w+) quantization is currently not supported in (?P<device>\w+)",
+        "TEXT_QUANTIZATION={method}: vLLM does not support it on this machine ({device})",
     ),
     Failure(
         r"User-specified max_model_len \((?P<asked>\d+)\) is greater than the derived max_model_len"

@@ -9,7 +9,7 @@ from pathlib import Path
 from fictures.settings import Settings
 from launcher import processes, readiness
 from launcher.errors import LaunchError
-from launcher.layout import ROOT, Instance, shown
+from launcher.layout import ROOT, Instance, reachable, shown
 from launcher.processes import Identity
 from launcher.server import rotate
 
@@ -67,14 +67,8 @@ class Gateway:
 
 
 def environment(settings: Settings, inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The gateway's environment: the launcher's own, and where this Triton is."""
-    return {**inherited, "TRITON_URL": f"127.0.0.1:{settings.triton_grpc_port}"}
-
-
-def reachable(host: str) -> str:
-    """An address at which a server on this machine that listens on `host` can be asked."""
-    if host in ("0.0.0.0", "localhost"):
-        return "127.0.0.1"
-    if host == "::":  # IPv6 alone, as asyncio listens
-        return "[::1]"
-    return f"[{host}]" if ":" in host else host
+    """The gateway's environment: the launcher's own, and where this Triton is for what it serves."""
+    own = f"{reachable(settings.triton_host)}:{settings.triton_grpc_port}"
+    elsewhere = {"text": settings.triton_url, "images": settings.triton_image_url}
+    text, images = (own if part in settings.serve else elsewhere[part] or own for part in ("text", "images"))
+    return {**inherited, "TRITON_URL": text, "TRITON_IMAGE_URL": images}

@@ -40,6 +40,15 @@ class Instance:
         return self.folder / "state.json"
 
 
+def reachable(host: str) -> str:
+    """An address at which a server on this machine that listens on `host` can be asked."""
+    if host in ("0.0.0.0", "localhost"):
+        return "127.0.0.1"
+    if host == "::":  # IPv6 alone, as asyncio listens
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host
+
+
 def shown(path: Path) -> str:
     """`path` as a person types it from the checkout."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

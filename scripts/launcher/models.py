@@ -1,22 +1,28 @@
-"""Finds the models that the settings name, and makes the tiny ones when they name none."""
+"""Finds the models that the settings name, and the tiny ones when they name none."""
 
 import os
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING
 
+from fictures.checkpoints import explanations
+from fictures.checkpoints.configured import Source, adapter, find_folder
+from fictures.errors import ConfigurationError, FicturesError, ServerUnreachable
 from fictures.settings import Settings
 from launcher import processes
 from launcher.errors import LaunchError
 from launcher.layout import ROOT, RUN, shown
 
-TINY_KV_CACHE = 256 << 20  # bytes, some 170,000 tokens of the tiny model: touching a whole GiB takes seconds
-TINY_GEMMA = RUN / "models" / "tiny-gemma"
+if TYPE_CHECKING:
+    from fictures.checkpoints.pull import Found
+
+TINY_KV_CACHE = 256 << 20  # bytes, some 130,000 tokens of the tiny model: touching a whole GiB takes seconds
+TINY_GEMMA = ROOT / "models" / "tiny-gemma"
 TINY_SDXL = RUN / "models" / "tiny-sdxl"
-HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-FOLDER_STARTS = ("/", "./", "../", "~")
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes as `max_lora_rank`."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +45,23 @@ class TextModel:
     """The size of the key-value cache; None: what the settings say."""
 
 
+@dataclass(frozen=True)
+class LoraAdapter:
+    """An adapter of the text model, on this machine."""
+
+    folder: str
+    rank: int
+
+
 def find_text_model(settings: Settings) -> TextModel:
-    """The text model of the settings. The tiny model need not be there yet.
+    """The text model of the settings, or the tiny one that comes with the project.
 
     Raises:
         LaunchError: The settings name a folder that is none, or something that is neither folder nor name.
     """
     name = settings.text_model_name
     if name is None:
-        # Random weights in half precision have near-ties in their logits; float32 keeps greedy answers stable.
+        # What a CPU computes fastest, and without the near-ties that half precision would decide by chance.
         dtype = "float32" if settings.text_dtype == "auto" else settings.text_dtype
         kv_cache = None if "vllm_cpu_kvcache_space" in settings.model_fields_set else TINY_KV_CACHE
         return TextModel(str(TINY_GEMMA), dtype, is_local=True, kv_cache_bytes=kv_cache)
@@ -69,40 +83,60 @@ def find_image_model(settings: Settings) -> ImageModel:
         raise LaunchError(f"IMAGE_MODEL_NAME={name}: no such file")
     if file.suffix == ".safetensors":
         return ImageModel(str(file.resolve()), is_local=False)  # its tokenizers come from the hub
-    return _find("IMAGE_MODEL_NAME", name, "model_index.json", None)
+    return _find("IMAGE_MODEL_NAME", name, "model_index.json", settings.image_revision)
 
 
-def find_lora_modules(settings: Settings) -> dict[str, str]:
-    """The LoRA adapters of the settings, name to absolute folder or name on the hub.
+def find_lora_modules(settings: Settings) -> dict[str, LoraAdapter]:
+    """The LoRA adapters of the settings, by name. Those of the hub are fetched: vLLM would also take pickles.
 
     Raises:
-        LaunchError: One is a folder without an adapter, or neither folder nor name.
+        LaunchError: One is a folder without an adapter, cannot be fetched, or has a rank that vLLM does not take.
     """
-    found = {}
+    if not settings.text_lora_modules or "text" not in settings.serve:
+        return {}
+    from fictures.checkpoints import hub, layouts  # half a second, and rarely needed
+
+    token = settings.hf_token.get_secret_value() if settings.hf_token else None
+    adapters = {}
     for name, place in settings.text_lora_modules.items():
-        problem = f"TEXT_LORA_MODULES: {name}={place}"
-        folder = Path(place).expanduser()
-        if folder.is_dir() or place.startswith(FOLDER_STARTS):
-            if not (folder / "adapter_config.json").is_file():
-                raise LaunchError(f"{problem}: no adapter there (no adapter_config.json): give an adapter's folder")
-            place = str(folder.resolve())
-        elif not HUB_NAME.fullmatch(place):
-            raise LaunchError(f"{problem}: neither a folder nor a Hugging Face name (owner/adapter)")
-        found[name] = place
-    return found
+        try:
+            found = _fetched(adapter(name, place), token)
+        except FicturesError as error:
+            raise LaunchError(str(error)) from None
+        rank = layouts.adapter_rank(hub.read_object(found.folder / "adapter_config.json"))
+        if rank > LORA_RANKS[-1]:
+            raise LaunchError(
+                f"TEXT_LORA_MODULES: {name}={place}: its rank is {rank}, vLLM takes {LORA_RANKS[-1]} at most"
+            )
+        adapters[name] = LoraAdapter(str(found.folder), rank)
+    return adapters
+
+
+def _fetched(source: Source, token: str | None) -> "Found":
+    """An adapter, as the hub has it now; as the cache has it where the hub cannot be reached."""
+    from fictures.checkpoints import hub, pull
+
+    if hub.is_offline():
+        return pull.find(source, token, offline=True)
+    try:
+        found = pull.find(source, token)
+        pull.fetch(found, token)
+        return found
+    except ServerUnreachable as unreachable:
+        try:
+            return pull.find(source, token, offline=True)
+        except FicturesError:
+            raise unreachable from None
 
 
 def _find(variable: str, name: str, config: str, revision: str | None) -> ImageModel:
     """A folder that has the file `config`, or a name on the hub."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / config).is_file():
-            raise LaunchError(f"{variable}={name}: the folder holds no model (it has no {config})")
-        return ImageModel(str(folder.resolve()), is_local=True)
-    if name.startswith(FOLDER_STARTS):
-        raise LaunchError(f"{variable}={name}: no such folder: give a folder or a Hugging Face name")
-    if not HUB_NAME.fullmatch(name):
-        raise LaunchError(f"{variable}={name}: neither a folder nor a Hugging Face name (owner/model)")
+    try:
+        folder = find_folder(variable, name, config)
+    except ConfigurationError as error:
+        raise LaunchError(str(error)) from None
+    if folder is not None:
+        return ImageModel(str(folder), is_local=True)
     _require_cached_when_offline(variable, name, config, revision)
     return ImageModel(name, is_local=False)
 
@@ -113,34 +147,26 @@ def _require_cached_when_offline(variable: str, name: str, config: str, revision
     from huggingface_hub import try_to_load_from_cache  # half a second, and rarely needed
 
     if not isinstance(try_to_load_from_cache(name, config, revision=revision), str):
-        raise LaunchError(
-            f"{variable}={name}: not in the local Hugging Face cache, and HF_HUB_OFFLINE is set: "
-            "unset it, or download the model first"
-        )
-
-
-def make_tiny_gemma(stop: Event) -> bool:
-    """Make the tiny Gemma unless it is there; False if `stop` was set meanwhile. Raises `LaunchError`."""
-    return _make(TINY_GEMMA, "config.json", "make_tiny_gemma.py", stop)
+        raise LaunchError(explanations.NOT_CACHED.format(setting=variable, model=name))
 
 
 def make_tiny_sdxl(stop: Event) -> bool:
-    """Make the tiny Stable Diffusion XL unless it is there; False if `stop` was set meanwhile. Raises `LaunchError`."""
-    return _make(TINY_SDXL, "model_index.json", "make_tiny_sdxl.py", stop)
+    """Make the tiny Stable Diffusion XL unless it is there, whole or not at all; False if `stop` was set meanwhile.
 
-
-def _make(folder: Path, config: str, script: str, stop: Event) -> bool:
-    """Make a tiny model, whole or not at all. Raises `LaunchError` if it cannot be made."""
-    if (folder / config).is_file():
+    Raises:
+        LaunchError: It cannot be made.
+    """
+    marker = TINY_SDXL / "model_index.json"
+    if marker.is_file():
         return True
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(ROOT / "scripts" / script), "--output", str(folder)]
-    log = folder.parent / f"{Path(script).stem}.log"
+    TINY_SDXL.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(ROOT / "scripts/make_tiny_sdxl.py"), "--output", str(TINY_SDXL)]
+    log = TINY_SDXL.parent / "make_tiny_sdxl.log"
     process = processes.start(command, os.environ, log, ROOT)
     while process.poll() is None:
         if stop.wait(0.1):
             processes.stop(process, grace=1)
             return False
-    if process.returncode and not (folder / config).is_file():  # another copy may have been faster
-        raise LaunchError(f"the tiny model {folder.name} could not be made: see {shown(log)}")
+    if process.returncode and not marker.is_file():  # another copy may have been faster
+        raise LaunchError(f"the tiny model {TINY_SDXL.name} could not be made: see {shown(log)}")
     return True

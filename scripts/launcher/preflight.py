@@ -4,16 +4,16 @@ import errno
 import os
 import platform
 import socket
+import sys
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import psutil
 
 from fictures.gateway import keys
 from fictures.gateway.exposure import check_exposure
 from fictures.settings import Settings
-from launcher import triton
+from launcher import repository, triton
 from launcher.compiler import find_compiler
 from launcher.errors import LaunchError
 from launcher.layout import shown
@@ -21,13 +21,14 @@ from launcher.models import (
     TINY_GEMMA,
     TINY_SDXL,
     ImageModel,
+    LoraAdapter,
     TextModel,
     find_image_model,
     find_lora_modules,
     find_text_model,
 )
+from launcher.tracing import Tracing
 
-PORTS = ("TRITON_HTTP_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT", "API_PORT")
 MINIMUM_GLIBC = (2, 35)
 
 
@@ -36,25 +37,25 @@ class Findings:
     """What the checks found, ready to start with."""
 
     distribution: triton.Distribution
-    libpython: Path
     text_model: TextModel
     image_model: ImageModel
-    lora_modules: dict[str, str]
+    lora_modules: dict[str, LoraAdapter]
     compiler: str | None
     """None: the model runs without being compiled, which is slower and starts sooner."""
+    tracing: Tracing | None
 
     def lines(self) -> list[tuple[str, str]]:
         """Name and value of each finding, for people."""
-        tiny = {str(TINY_GEMMA): "tiny Gemma", str(TINY_SDXL): "tiny SDXL"}
-        names = [
-            f"{tiny[name]}, made at the first start" if name in tiny else name
-            for name in (self.text_model.name, self.image_model.name)
-        ]
+        tiny = {
+            str(TINY_GEMMA): "tiny Gemma, which comes with the project",
+            str(TINY_SDXL): "tiny SDXL, made at the first start",
+        }
+        names = [tiny.get(name, name) for name in (self.text_model.name, self.image_model.name)]
         return [
             ("glibc", platform.libc_ver()[1]),
-            ("Python", f"{platform.python_version()}, {self.libpython / triton.LIBPYTHON}"),
+            ("Python", f"{platform.python_version()}, {sys.executable}"),
             ("NumPy", version("numpy")),
-            ("Triton", f"nvidia-pytriton {version('nvidia-pytriton')}, {shown(self.distribution.binary)}"),
+            ("Triton", f"{self.distribution.name}, {shown(self.distribution.binary)}"),
             ("vLLM", _vllm_version()),
             ("diffusers", version("diffusers")),
             (
@@ -73,18 +74,22 @@ def check(settings: Settings) -> Findings:
         LaunchError: The first thing that is wrong.
         ConfigurationError: The gateway may not listen where it shall, or cannot read its keys.
     """
-    check_glibc(platform.libc_ver())
-    check_numpy(version("numpy"))
-    distribution = triton.find_distribution()
-    libpython = triton.find_libpython()
+    if settings.triton_home is None:
+        check_glibc(platform.libc_ver())
+        check_numpy(version("numpy"))
+    distribution = triton.find_distribution(settings.triton_home)
+    if not repository.served_models(settings):
+        raise LaunchError("SERVE=gateway: nothing for Triton to serve: for a gateway alone run fictures gateway")
     text_model = find_text_model(settings)
     image_model = find_image_model(settings)
     lora_modules = find_lora_modules(settings)
-    check_exposure(settings)
-    if settings.api_keys_file:
-        keys.read(settings.api_keys_file)
-    check_ports({name: getattr(settings, name.lower()) for name in PORTS})
-    return Findings(distribution, libpython, text_model, image_model, lora_modules, find_compiler())
+    tracing = Tracing.configured()
+    if "gateway" in settings.serve:
+        check_exposure(settings)
+        if settings.api_keys_file:
+            keys.read(settings.api_keys_file)
+    check_ports(settings)
+    return Findings(distribution, text_model, image_model, lora_modules, find_compiler(), tracing)
 
 
 def check_glibc(found: tuple[str, str]) -> None:
@@ -105,26 +110,37 @@ def check_numpy(number: str) -> None:
         )
 
 
-def check_ports(ports: dict[str, int]) -> None:
-    """`ports` maps the variable to the port. All must be free on the loopback address, and different."""
+def check_ports(settings: Settings) -> None:
+    """All ports must be different, and free at the address where they are listened on."""
+    places = {f"TRITON_{name}_PORT": ("TRITON_HOST", settings.triton_host) for name in ("HTTP", "GRPC", "METRICS")}
+    if "gateway" in settings.serve:
+        places["API_PORT"] = ("API_HOST", settings.api_host)
     owner: dict[int, str] = {}
-    for variable, port in ports.items():
+    for variable in places:
+        port = getattr(settings, variable.lower())
         if port in owner:
             raise LaunchError(f"{owner[port]} and {variable} are both {port}: give each its own port")
         owner[port] = variable
-    for variable, port in ports.items():
+    for port, variable in owner.items():
+        host_variable, host = places[variable]
         try:
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((triton.LOOPBACK, port))
+            try_to_bind(host, port)
         except PermissionError:
             raise LaunchError(f"{variable}={port}: ports below 1024 need root: choose a higher one") from None
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise
+                raise LaunchError(f"{host_variable}={host}: cannot be listened on: {error.strerror}") from None
             raise LaunchError(
                 f"{variable}={port}: the port is taken by {port_holder(port)}: stop it or set {variable} to another"
             ) from None
+
+
+def try_to_bind(host: str, port: int) -> None:
+    """Raises OSError if nothing can listen there."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
 
 
 def port_holder(port: int) -> str:

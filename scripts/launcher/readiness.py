@@ -1,11 +1,11 @@
 """Asks Triton whether it really serves: not only that ports answer, but that the engine takes requests."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import httpx
 
-from launcher.repository import ENGINES, IMAGE_ENGINE, MODELS, TEXT_MODEL
+from launcher.repository import ENGINES, IMAGE_ENGINE, TEXT_MODEL
 
 TEXT_PHASES = (
     # A piece of the log, and what it means; the last line of the table that was reached counts.
@@ -24,9 +24,10 @@ IMAGE_PHASES = (
 
 
 class Probe:
-    """Health questions to one Triton server, over its HTTP port."""
+    """Health questions to one Triton server, over its HTTP port; `models` are what it is to serve."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, models: Sequence[str] = ()) -> None:
+        self._models = models
         # No proxies: the server is on this machine, whatever the environment says about the network.
         # No connection is kept: a stopping Triton waits for those that are open.
         alone = httpx.Limits(max_keepalive_connections=0)
@@ -74,7 +75,8 @@ class Probe:
 
     def serves(self) -> bool:
         """Whether clients can start: the server and its models are ready and the engines take requests."""
-        return self.server_ready() and all(map(self.model_ready, MODELS)) and all(map(self.engine_ready, ENGINES))
+        engines = [model for model in self._models if model in ENGINES]
+        return self.server_ready() and all(map(self.model_ready, self._models)) and all(map(self.engine_ready, engines))
 
     def _succeeds(self, path: str) -> bool:
         try:

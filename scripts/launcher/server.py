@@ -12,10 +12,10 @@ from fictures.settings import Settings
 from launcher import processes, readiness, shared_memory, state, triton
 from launcher.errors import LaunchError
 from launcher.failures import ConfiguredModel, explain
-from launcher.layout import CACHE, Instance, shown
+from launcher.layout import CACHE, Instance, reachable, shown
 from launcher.preflight import Findings
 from launcher.processes import Identity
-from launcher.repository import IMAGE_ENGINE, IMAGE_MODEL, MODELS, TEXT_MODEL
+from launcher.repository import IMAGE_ENGINE, IMAGE_MODEL, TEXT_MODEL, served_models
 
 LOGS_KEPT = 3
 
@@ -33,7 +33,10 @@ class TritonServer:
         self._say = say
         self._state_unwritable = False
         self._process: subprocess.Popen[bytes] | None = None
-        self.probe = readiness.Probe(f"http://{triton.LOOPBACK}:{settings.triton_http_port}")
+        self._models = served_models(settings)
+        self.probe = readiness.Probe(
+            f"http://{reachable(settings.triton_host)}:{settings.triton_http_port}", self._models
+        )
         me = processes.identify(os.getpid())
         assert me is not None
         self.state = state.State(
@@ -74,14 +77,15 @@ class TritonServer:
         rotate(self._instance.triton_log)
         self.set_status(status)
         settings, found = self._settings, self._findings
-        command = triton.command(found.distribution, self._backends, self._instance, settings, self.state.shm_prefix)
-        command += [f"--load-model={model}" for model in MODELS]
+        command = triton.command(
+            found.distribution, self._backends, self._instance, settings, self.state.shm_prefix, found.tracing
+        )
         environment = triton.environment(
             found.distribution,
-            found.libpython,
             settings,
             found.text_model,
             self.state.temporary,
+            tracing=found.tracing,
             offline=found.text_model.is_local and found.image_model.is_local,
         )
         self._process = processes.start(command, environment, self._instance.triton_log, self._instance.folder)
@@ -152,10 +156,14 @@ class TritonServer:
         """End what is left of a server that failed: nothing in it is worth waiting for."""
         self.stop(grace=0)
 
-    def stop(self, grace: float = triton.EXIT_TIMEOUT + 5) -> None:
-        """End tritonserver and everything below it, and remove their shared memory."""
+    def stop(self, grace: float | None = None) -> None:
+        """End tritonserver and everything below it, and remove their shared memory. `grace`: seconds for the requests
+        that run, if not those of the settings.
+        """
         if self._process is None:
             return
+        if grace is None:
+            grace = self._settings.triton_shutdown_timeout + 5
         self.observe(rescan=True)
         processes.stop(self._process, grace)
         processes.end(self.state.descendants)

@@ -35,7 +35,7 @@ def back_off(failures: int) -> float:
 
 
 class Supervisor:
-    """Runs one server, and a gateway in front of it, until `stop` is set.
+    """Runs one server, and a gateway in front of it if there is to be one, until `stop` is set.
 
     Args:
         say: Tells people what happened, one line at a time.
@@ -45,7 +45,7 @@ class Supervisor:
     def __init__(
         self,
         server: TritonServer,
-        gateway: Gateway,
+        gateway: Gateway | None,
         stop: Event,
         say: Callable[[str], None],
         show: Callable[[str, float], None],
@@ -73,7 +73,8 @@ class Supervisor:
         self._start_gateway()
         if not self._bring_up("starting"):
             return False
-        self._gateway.wait_until_live(self._stop.is_set)
+        if self._gateway:
+            self._gateway.wait_until_live(self._stop.is_set)
         return True
 
     def keep_serving(self) -> None:
@@ -97,7 +98,7 @@ class Supervisor:
             return "tritonserver ended"
         if self._hangs():
             return "tritonserver does not answer"
-        gateway = self._gateway.identity
+        gateway = self._gateway and self._gateway.identity
         processes.reap_orphans(keep=self._server.pids | ({gateway.pid} if gateway else set()))
         living = self._server.observe()
         died = self._processes - living
@@ -108,7 +109,7 @@ class Supervisor:
 
     def _keep_gateway(self) -> None:
         """A gateway that died is started again, with growing pauses; it holds nothing that would be lost."""
-        if not self._gateway.ended:
+        if self._gateway is None or not self._gateway.ended:
             return
         now = time.monotonic()
         if self._gateway_start_at <= now:
@@ -120,8 +121,9 @@ class Supervisor:
             self._gateway_start_at = now + back_off(self._gateway_failures)
 
     def _start_gateway(self) -> None:
-        self._gateway.start()
-        self._server.note_gateway(self._gateway.identity)
+        if self._gateway:
+            self._gateway.start()
+            self._server.note_gateway(self._gateway.identity)
 
     def _hangs(self) -> bool:
         now = time.monotonic()
@@ -147,7 +149,7 @@ class Supervisor:
         for _ in range(MOST_FAILED_STARTS):
             self._server.kill()
             self._server.set_status("restarting")
-            if self._failures and self._stop.wait(back_off(self._failures)):
+            if self._failures and self._pause(back_off(self._failures)):
                 return
             self._failures += 1
             try:
@@ -158,10 +160,25 @@ class Supervisor:
                 self._say(str(error))
         raise LaunchError(f"the server did not come back after {MOST_FAILED_STARTS} attempts: see above")
 
+    def _pause(self, seconds: float) -> bool:
+        """Wait; whether it was stopped meanwhile."""
+        end = time.monotonic() + seconds
+        while not self._stop.wait(min(POLL_INTERVAL, max(0.0, end - time.monotonic()))):
+            self._keep_gateway()
+            if time.monotonic() >= end:
+                return False
+        return True
+
     def _bring_up(self, status: str) -> bool:
         began = time.monotonic()
         self._server.start(status)
-        if not self._server.wait_until_serving(self._stop.is_set, self._show):
+
+        def show(phase: str, seconds: float) -> None:
+            if status != "starting":  # at the first start a gateway that ends is a failure
+                self._keep_gateway()
+            self._show(phase, seconds)
+
+        if not self._server.wait_until_serving(self._stop.is_set, show):
             return False
         self._processes = self._server.observe()
         self._stubs = self._server.stubs(self._processes)

@@ -1,6 +1,7 @@
 """Puts the embedded Triton together out of the `nvidia-pytriton` package, and says how it is started."""
 
 import os
+import secrets
 import shutil
 import sys
 import sysconfig
@@ -10,47 +11,76 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from fictures.gateway.exposure import is_loopback
 from fictures.settings import Settings
 from launcher.errors import LaunchError
 from launcher.layout import CACHE, ROOT, RUN, Instance
 from launcher.models import TextModel
+from launcher.repository import served_models
+from launcher.tracing import Tracing
 
 STUB = "triton_python_backend_stub"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 LIBPYTHON = f"libpython{PYTHON}.so.1.0"
-LOOPBACK = "127.0.0.1"
-EXIT_TIMEOUT = 10
-"""Seconds that tritonserver waits for requests in flight when it is asked to stop."""
+
+ADMIN_APIS = "shared-memory,logging,trace"
+"""What no client of the models needs, but for shared memory on the same machine."""
+ADMIN_HEADER = "admin-key"
+"""The header of a request that may use them; over gRPC `triton-grpc-protocol-` stands before it."""
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """The files of the installed `nvidia-pytriton` that make a Triton server."""
+    """The files that make a Triton server."""
 
-    triton: Path
-    libraries: Path
-
-    @property
-    def binary(self) -> Path:
-        return self.triton / "bin" / "tritonserver"
-
-    @property
-    def stub(self) -> Path:
-        return self.triton / "python_backend_stubs" / PYTHON / STUB
+    name: str
+    """Of the backend directory that is put together from it."""
+    binary: Path
+    python_backend: Path
+    stub: Path
+    """The process that runs Python models, built for this Python."""
+    libraries: tuple[Path, ...] = ()
+    """Folders of shared libraries that the system does not know of."""
 
 
-def find_distribution() -> Distribution:
-    """Where `nvidia-pytriton` is installed.
+def find_distribution(home: Path | None) -> Distribution:
+    """The Triton that is installed in `home`, or, where that is None, the embedded one.
 
     Raises:
-        LaunchError: It is not, or it has no stub for this Python.
+        LaunchError: There is none.
     """
+    return _embedded() if home is None else _installed(home)
+
+
+def _embedded() -> Distribution:
+    """The Triton of the package `nvidia-pytriton`."""
     packages = Path(sysconfig.get_path("platlib"))
-    found = Distribution(packages / "pytriton" / "tritonserver", packages / "nvidia_pytriton.libs")
-    if not found.binary.is_file():
+    triton = packages / "pytriton" / "tritonserver"
+    stub = triton / "python_backend_stubs" / PYTHON / STUB
+    if not (triton / "bin" / "tritonserver").is_file():
         raise LaunchError("nvidia-pytriton is not installed in .venv: delete .venv and run ./scripts/serve again")
-    if not found.stub.is_file():
+    if not stub.is_file():
         raise LaunchError(f"nvidia-pytriton has no Python {PYTHON} stub: set PYTHON to a Python 3.11, 3.12 or 3.13")
+    return Distribution(
+        name=f"pytriton-{version('nvidia-pytriton')}-python{PYTHON}",
+        binary=triton / "bin" / "tritonserver",
+        python_backend=triton / "backends" / "python",
+        stub=stub,
+        libraries=(packages / "nvidia_pytriton.libs", find_libpython()),
+    )
+
+
+def _installed(home: Path) -> Distribution:
+    """A Triton as NVIDIA's images have it, whose stub is built for the image's Python."""
+    found = Distribution(
+        name=f"installed-{home.name}",
+        binary=home / "bin" / "tritonserver",
+        python_backend=home / "backends" / "python",
+        stub=home / "backends" / "python" / STUB,
+    )
+    for file in (found.binary, found.stub):
+        if not file.is_file():
+            raise LaunchError(f"TRITON_HOME={home}: there is no Triton with a Python backend ({file} is missing)")
     return found
 
 
@@ -75,13 +105,14 @@ def find_libpython() -> Path:
 
 def assemble(distribution: Distribution) -> Path:
     """The backend directory: the Python backend, this Python's stub in it, and the project's own backends."""
-    target = RUN / "triton" / f"pytriton-{version('nvidia-pytriton')}-python{PYTHON}"
+    target = RUN / "triton" / distribution.name
     ours = [folder for folder in sorted((ROOT / "backends").iterdir()) if (folder / "model.py").is_file()]
     if not _is_complete(target, ours):
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=target.parent))
-        shutil.copytree(distribution.triton / "backends" / "python", draft / "python")
-        shutil.copy(distribution.stub, draft / "python" / STUB)
+        shutil.copytree(distribution.python_backend, draft / "python")
+        if not (draft / "python" / STUB).is_file():
+            shutil.copy(distribution.stub, draft / "python" / STUB)
         for folder in ours:
             (draft / folder.name).symlink_to(folder)
         _put_in_place(draft, target, ours)
@@ -107,37 +138,67 @@ def _put_in_place(draft: Path, target: Path, ours: list[Path]) -> None:
 
 
 def command(
-    distribution: Distribution, backends: Path, instance: Instance, settings: Settings, shm_prefix: str
+    distribution: Distribution,
+    backends: Path,
+    instance: Instance,
+    settings: Settings,
+    shm_prefix: str,
+    tracing: Tracing | None,
 ) -> list[str]:
-    """tritonserver's command line: loopback only, models loaded by name, shared memory named after this run."""
+    """tritonserver's command line: the models that are served, shared memory named after this run."""
     level = settings.log_level
     arguments = {
         "model-repository": instance.repository,
         "backend-directory": backends,
-        "model-control-mode": "explicit",
-        "http-address": LOOPBACK,
+        "http-address": settings.triton_host,
         "http-port": settings.triton_http_port,
-        "grpc-address": LOOPBACK,
+        "grpc-address": settings.triton_host,
         "grpc-port": settings.triton_grpc_port,
-        "metrics-address": LOOPBACK,
+        "metrics-address": settings.triton_host,
         "metrics-port": settings.triton_metrics_port,
-        "exit-timeout-secs": EXIT_TIMEOUT,
+        "exit-timeout-secs": settings.triton_shutdown_timeout,
+        # A client may test a silent connection, and one that is gone for good does not keep its requests running.
+        "grpc-keepalive-time": 30_000,
+        "grpc-keepalive-timeout": 10_000,
+        "grpc-keepalive-permit-without-calls": 1,
+        "grpc-http2-max-pings-without-data": 0,
+        "grpc-http2-min-recv-ping-interval-without-data": 1_000,
         "backend-config": f"python,shm-region-prefix-name={shm_prefix}",
         "log-verbose": int(level == "DEBUG"),
         "log-info": str(level in ("DEBUG", "INFO")).lower(),
         "log-warning": str(level != "ERROR").lower(),
     }
-    return [str(distribution.binary), *(f"--{name}={value}" for name, value in arguments.items())]
+    if settings.triton_max_connection_age is not None:
+        arguments["grpc-max-connection-age"] = settings.triton_max_connection_age * 1000
+    options = [f"--{name}={value}" for name, value in arguments.items()]
+    return [str(distribution.binary), *options, *_administration(settings), *(tracing.arguments if tracing else ())]
+
+
+def _administration(settings: Settings) -> list[str]:
+    """Who may load models, map shared memory and set logging and tracing over the network.
+
+    Loading a model can bring its code along, so that where others than this machine reach Triton nobody may. What
+    else there is asks for a key; one that is not set is one that nobody has.
+    """
+    key = settings.triton_admin_key
+    if key is None and is_loopback(settings.triton_host):
+        return ["--model-control-mode=explicit", *(f"--load-model={model}" for model in served_models(settings))]
+    restriction = f"{ADMIN_APIS}:{ADMIN_HEADER}={key.get_secret_value() if key else secrets.token_urlsafe(32)}"
+    return [
+        "--model-control-mode=none",
+        f"--http-restricted-api={restriction}",
+        f"--grpc-restricted-protocol={restriction}",
+    ]
 
 
 def environment(
     distribution: Distribution,
-    libpython: Path,
     settings: Settings,
     text_model: TextModel,
     temporary: str,
     inherited: Mapping[str, str] = os.environ,
     *,
+    tracing: Tracing | None = None,
     offline: bool = False,
 ) -> dict[str, str]:
     """tritonserver's environment. `temporary` is a short path: vLLM's sockets lie there, and 107 bytes is the
@@ -145,19 +206,22 @@ def environment(
     """
     variables = dict(inherited)
     variables |= {
-        "LD_LIBRARY_PATH": f"{distribution.libraries}:{libpython}",
         "PATH": f"{Path(sys.executable).parent}:{inherited.get('PATH', os.defpath)}",
         "VLLM_RPC_BASE_PATH": temporary,
         "TMPDIR": temporary,
         "VLLM_LOGGING_LEVEL": settings.log_level,
         "VLLM_CACHE_ROOT": str(CACHE / "vllm"),
         "TORCHINDUCTOR_CACHE_DIR": str(CACHE / "inductor"),
+        # Triton, the compiler of GPU kernels, would take TRITON_HOME, Triton's folder, for its own.
+        "TRITON_CACHE_DIR": inherited.get("TRITON_CACHE_DIR", str(CACHE / "triton")),
         # vLLM 0.32 on the CPU saves its ahead-of-time compiled model but cannot load it again
         # ("no attribute 'finalize_loading'"), so every start would compile; its other cache works.
         "VLLM_USE_AOT_COMPILE": inherited.get("VLLM_USE_AOT_COMPILE", "0"),
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }
+    if distribution.libraries:
+        variables["LD_LIBRARY_PATH"] = ":".join(map(str, distribution.libraries))
     variables.pop("PYTHONPATH", None)
     if text_model.kv_cache_bytes is None:
         variables["VLLM_CPU_KVCACHE_SPACE"] = str(settings.vllm_cpu_kvcache_space)
@@ -167,4 +231,6 @@ def environment(
         variables["HF_TOKEN"] = settings.hf_token.get_secret_value()
     if settings.cuda_visible_devices is not None:
         variables["CUDA_VISIBLE_DEVICES"] = settings.cuda_visible_devices
+    if tracing:
+        variables |= tracing.variables
     return variables

@@ -5,6 +5,7 @@ as in Gemma. The reserved tokens have Gemma's own ids; the learned ones follow t
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -90,12 +91,17 @@ def reserved_tokens(architecture: Architecture) -> list[str]:
     return tokens
 
 
-def build_tokenizer(architecture: Architecture) -> Tokenizer:
-    """Learns the merges and returns the whole tokenizer; the same one at every call."""
+def build_tokenizer(
+    architecture: Architecture, texts: Iterable[str] | None = None, learned: int = LEARNED
+) -> Tokenizer:
+    """Learns the merges and returns the whole tokenizer; the same texts always give the same one.
+
+    `texts`: what it learns from; None: the sentences of corpus.py. `learned`: at most so many tokens are learned.
+    """
     reserved = reserved_tokens(architecture)
-    learned, merges = _learn(set(reserved))
+    tokens, merges = _learn(sentences(4000) if texts is None else texts, learned, set(reserved))
     vocabulary = {token: number for number, token in enumerate(reserved)}
-    for token in learned:
+    for token in tokens:
         vocabulary.setdefault(token, len(vocabulary))
     for number in range(-len(vocabulary) % 64):
         vocabulary[f"<unused{200 + number}>"] = len(vocabulary)
@@ -139,13 +145,13 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, architecture: Architectur
     (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _learn(reserved: set[str]) -> tuple[list[str], list[tuple[str, str]]]:
+def _learn(texts: Iterable[str], size: int, reserved: set[str]) -> tuple[list[str], list[tuple[str, str]]]:
     """Tokens (single characters first) and merges, learned word by word so that no merge crosses a space."""
     learner = Tokenizer(BPE())
     learner.normalizer = normalizers.Replace(" ", "▁")
     learner.pre_tokenizer = pre_tokenizers.Split(Regex("▁?[A-Za-z]+|."), behavior="isolated")
-    trainer = BpeTrainer(vocab_size=LEARNED, initial_alphabet=["▁", *PRINTABLE], min_frequency=1, show_progress=False)
-    learner.train_from_iterator(sentences(4000), trainer)
+    trainer = BpeTrainer(vocab_size=size, initial_alphabet=["▁", *PRINTABLE], min_frequency=1, show_progress=False)
+    learner.train_from_iterator(texts, trainer)
     model = json.loads(learner.to_str())["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
     assert not reserved.intersection(tokens), "a learned token has a reserved token's text"

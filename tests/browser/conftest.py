@@ -1,4 +1,4 @@
-"""Chromium on the page of the server that all tests share. It notes what a page must not do."""
+"""Chromium on the page of a server whose texts do not end by themselves. It notes what a page must not do."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from conftest import Server, free_ports, wait_for
+from conftest import Server, free_ports, make_random_gemma, running_server, wait_for
 
 PATIENCE = 30  # seconds
 FICTURES = Path(sys.executable).with_name("fictures")
@@ -28,6 +28,14 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=sandbox)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """In place of the server that all other tests share."""
+    folder = tmp_path_factory.mktemp("browser")
+    with running_server(folder, TEXT_MODEL_NAME=str(make_random_gemma())) as running:
+        yield running
 
 
 @pytest.fixture

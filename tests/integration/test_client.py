@@ -11,6 +11,7 @@ from conftest import Server, loaded_model, wait_for
 from fictures import AsyncClient, Client
 
 LONG = {"max_tokens": 3000, "ignore_eos": True, "temperature": 1.0}
+FREED = 2 + 2.5  # seconds: what is promised, and what the metric may lag behind, which is copied every two seconds
 
 
 def engine_is_idle(server: Server) -> bool:
@@ -73,7 +74,7 @@ def test_leaving_a_stream_frees_the_engine_within_two_seconds(server: Server) ->
     with Client(server.grpc_url) as client:
         for _ in client.stream_text("Hello", **LONG):
             break
-        wait_for(lambda: engine_is_idle(server), 2, "the engine is idle")
+        wait_for(lambda: engine_is_idle(server), FREED, "the engine is idle")
 
 
 def test_a_whole_text_that_times_out_frees_the_engine_within_two_seconds(server: Server) -> None:
@@ -82,7 +83,7 @@ def test_a_whole_text_that_times_out_frees_the_engine_within_two_seconds(server:
         with pytest.raises(fictures.DeadlineExceeded):
             client.generate_text("Hello", timeout=0.5, **LONG)
         assert time.monotonic() - began < 1.5
-        wait_for(lambda: engine_is_idle(server), 2, "the engine is idle")
+        wait_for(lambda: engine_is_idle(server), FREED, "the engine is idle")
 
 
 async def test_cancelling_a_task_frees_the_engine_within_two_seconds(server: Server) -> None:
@@ -92,7 +93,7 @@ async def test_cancelling_a_task_frees_the_engine_within_two_seconds(server: Ser
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.to_thread(wait_for, lambda: engine_is_idle(server), 2, "the engine is idle")
+        await asyncio.to_thread(wait_for, lambda: engine_is_idle(server), FREED, "the engine is idle")
 
 
 async def test_many_streams_of_one_client_run_side_by_side(server: Server) -> None:

@@ -9,6 +9,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from PIL import Image
+from pydantic import BaseModel, Field
 
 from conftest import Server
 from fictures import AsyncClient
@@ -53,6 +54,35 @@ def test_a_chat_streams_what_it_answers_at_once(client: OpenAI) -> None:
     assert [delta.role for delta in deltas] == ["assistant"] + [None] * (len(deltas) - 1)
     assert chunks[-1].usage == whole.usage
     assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_several_answers_to_a_chat_each_have_their_index(client: OpenAI) -> None:
+    options = {"model": "gemma", "messages": CHAT, "n": 2, "max_tokens": 6, "seed": 1}
+    whole = client.chat.completions.create(**options)
+    texts, roles = ["", ""], [0, 0]
+    for chunk in client.chat.completions.create(stream=True, **options):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+            roles[choice.index] += choice.delta.role == "assistant"
+    assert roles == [1, 1]
+    assert [choice.index for choice in whole.choices] == [0, 1]
+    assert texts == [choice.message.content for choice in whole.choices]
+    assert texts[0] != texts[1]
+    assert whole.usage.completion_tokens == 12
+
+
+class Person(BaseModel):
+    """What an answer is parsed as."""
+
+    name: str = Field(max_length=8)
+    age: int = Field(ge=0, le=9)
+
+
+def test_the_sdk_parses_an_answer_into_a_class_of_the_callers(client: OpenAI) -> None:
+    answer = client.chat.completions.parse(model="gemma", messages=CHAT, max_tokens=200, response_format=Person)
+    person = answer.choices[0].message.parsed
+    assert isinstance(person, Person)
+    assert person == Person.model_validate_json(answer.choices[0].message.content)
 
 
 def test_the_sdks_own_accumulation_of_a_stream_works(client: OpenAI) -> None:
@@ -161,6 +191,38 @@ def test_what_is_wrong_is_named_as_the_sdk_expects(
         )
     assert refused.value.param == parameter
     assert parameter in refused.value.body["message"]
+
+
+async def test_the_async_sdk_chats_draws_and_is_told_what_is_wrong(async_client: AsyncOpenAI) -> None:
+    options = {"model": "gemma", "messages": CHAT, "max_tokens": 12, "temperature": 0}
+    whole = await async_client.chat.completions.create(**options)
+    stream = await async_client.chat.completions.create(stream=True, **options)
+    deltas = [chunk.choices[0].delta.content or "" async for chunk in stream]
+    assert "".join(deltas) == whole.choices[0].message.content
+
+    image = await async_client.images.generate(model="sdxl", prompt="a boat", **SMALL)
+    events = await async_client.images.generate(model="sdxl", prompt="a boat", stream=True, partial_images=1, **SMALL)
+    *previews, last = [event async for event in events]
+    assert [event.type for event in previews] == ["image_generation.partial_image"]
+    assert pixels(last.b64_json) == pixels(image.data[0].b64_json)
+
+    with pytest.raises(openai.BadRequestError) as refused:
+        await async_client.chat.completions.create(**options | {"temperature": 3})
+    assert refused.value.param == "temperature"
+    with pytest.raises(openai.NotFoundError):
+        await async_client.images.generate(model="nobody", prompt="a boat")
+
+
+def pixels(file: str) -> bytes:
+    return Image.open(io.BytesIO(base64.b64decode(file))).tobytes()
+
+
+def test_previews_are_spread_over_steps_that_only_the_model_knows(client: OpenAI) -> None:
+    options = {"size": "256x256", "extra_body": {"seed": 3}}
+    events = list(client.images.generate(model="sdxl", prompt="a boat", stream=True, partial_images=3, **options))
+    *previews, last = [event.b64_json for event in events]
+    assert len({*previews}) == 3
+    assert pixels(last)
 
 
 async def test_a_hundred_streams_at_once_all_arrive_and_are_what_triton_says(

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import Callable
 
 import httpx
@@ -113,16 +112,19 @@ def test_a_reload_under_load_loses_nothing(server: Server) -> None:
                 except Exception as error:
                     failures.append(error)
 
+    def drawn(count: int) -> None:
+        wait_for(lambda: done[0] >= count or failures != [], 60, f"{count} images drawn")
+
     with loaded_image_engine(server, "reloaded"):
         threads = [threading.Thread(target=draw) for _ in range(4)]
         for thread in threads:
             thread.start()
+        drawn(4)
         path = server.repository / "reloaded/1/model.json"
         path.write_text(path.read_text().replace('"max_batch_size": 8', '"max_batch_size": 4'))
         httpx.post(f"{control}/load", timeout=120).raise_for_status()
-        time.sleep(1)
+        drawn(done[0] + 8)
         stop.set()
         for thread in threads:
             thread.join(60)
     assert failures == []
-    assert done[0] > 8

@@ -37,7 +37,8 @@ def the_line(finished: subprocess.CompletedProcess[str]) -> str:
 def test_check_says_what_it_found_and_starts_nothing() -> None:
     finished = serve("--check")
     assert finished.returncode == 0
-    assert "nvidia-pytriton" in finished.stdout
+    assert "Triton      pytriton-0.7.0" in finished.stdout
+    assert finished.stdout.endswith("can start\n")
 
 
 def test_a_taken_port_is_named_with_the_process_that_holds_it() -> None:

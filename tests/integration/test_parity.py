@@ -14,6 +14,7 @@ from triton_text import Response, generate, joined, stream
 
 TOKENS = 48
 FAMILIES = ["gemma", "gemma2", "gemma3"]
+RANDOM = ["gemma2", "gemma3"]  # their texts have characters of several tokens, and go on
 OPENINGS = ["Once upon a time", "The quiet lighthouse", "Write about a café 😀", "You open the door\n\nand"]
 # Lengths from a few tokens to well over the tiny models' sliding window of 64.
 PROMPTS = [f"{OPENINGS[n % 4]} {'the old river ' * (n * n // 12)}{n}" for n in range(32)]
@@ -96,7 +97,7 @@ async def test_32_at_once(
         assert_same(response, references[name], prompt)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", RANDOM)
 async def test_a_character_cut_across_tokens_arrives_whole(
     architectures: Architectures, references: dict[str, Reference], name: str
 ) -> None:
@@ -111,7 +112,7 @@ async def test_a_character_cut_across_tokens_arrives_whole(
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", RANDOM)
 async def test_a_stop_string_across_two_tokens_ends_the_text_right_before_it(
     architectures: Architectures, references: dict[str, Reference], name: str, streamed: bool
 ) -> None:

@@ -33,8 +33,8 @@ def test_a_printed_request_is_one_that_triton_answers(server: Server, endpoint: 
         server, "--endpoint", endpoint, "--curl", "--http-url", server.http_url, text=json.dumps(BODIES[endpoint])
     )
     assert run.returncode == 0, run.stderr
-    for command in run.stdout.splitlines():
-        answer = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60).stdout
+    for command in run.stdout.split("\nEND\n")[:-1]:
+        answer = subprocess.run(f"{command}\nEND\n", shell=True, capture_output=True, text=True, timeout=60).stdout
         assert '"text_output"' in answer or '"image"' in answer
         assert '"error"' not in answer
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_clients import FakeTriton
+
+from fake_triton import FakeTriton
 
 FICTURES = [str(Path(sys.executable).parent / "fictures")]
 

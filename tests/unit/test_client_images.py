@@ -17,10 +17,11 @@ from typing import Any
 import grpc
 import pytest
 from PIL import Image
-from test_clients import KINDS, FakeTriton, failure, health
+from test_clients import KINDS, health
 from tritonclient.grpc import service_pb2 as pb
 
 import fictures
+from fake_triton import FakeTriton, failure
 from fictures import AsyncClient, Client, GeneratedImage, ImageChunk, InvalidRequest, ServerError
 from fictures.errors import from_stream_message
 from fictures.image_request import INPUTS

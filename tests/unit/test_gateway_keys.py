@@ -237,6 +237,24 @@ def test_a_file_that_is_gone_leaves_the_keys_as_they_were(path: Path, store: Cal
     assert running.find(secret) is None
 
 
+def test_a_file_that_could_not_be_read_is_read_once_its_mode_is_mended(
+    path: Path, store: Callable[[], KeyStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys.create(path, "ann")
+    running = store()
+    second = keys.create(path, "bob")
+    path.chmod(0o000)
+    with monkeypatch.context() as patch:  # what it is to anybody but root
+        patch.setattr(keys, "read", unreadable)
+        assert running.find(second) is None
+    path.chmod(0o600)
+    assert running.find(second)
+
+
+def unreadable(path: Path) -> list[keys.ApiKey]:
+    raise ConfigurationError([f"API_KEYS_FILE={path}: cannot be read"])
+
+
 def test_the_file_is_looked_at_once_a_second_and_not_for_each_request(path: Path) -> None:
     secret = keys.create(path, "ann")
     running = KeyStore(path)

@@ -14,7 +14,28 @@ MODELS = {
 LOGS = {
     "gated": (
         "OSError: You are trying to access a gated repo.\nMake sure to have access to it at https://hub/google/gemma-2b-it",
-        ["google/gemma-2b-it", "accept its terms", "HF_TOKEN"],
+        ["huggingface.co/google/gemma-2b-it", "accept its licence", "HF_TOKEN"],
+    ),
+    "gated, not granted": (
+        "Access to model google/gemma-2b-it is restricted and you are not in the authorized list. Visit its page",
+        ["huggingface.co/google/gemma-2b-it", "no access", "HF_TOKEN"],
+    ),
+    "no such quantization": (
+        "Value error, Unknown quantization method: int3. Must be one of ['awq', 'fp8'].",
+        ["TEXT_QUANTIZATION=int3", "'awq', 'fp8'"],
+    ),
+    "not quantized by it": (
+        "Value error, Cannot find the config file for gptq [type=value_error, input_value=ArgsKwargs(()",
+        ["TEXT_QUANTIZATION=gptq", "google/gemma-2b-it is not quantized by it"],
+    ),
+    "quantized by another": (
+        "Value error, Quantization method specified in the model config (gptq) does not match the quantization method "
+        "specified in the `quantization` argument (fp8).",
+        ["TEXT_QUANTIZATION=fp8", "google/gemma-2b-it is quantized by gptq"],
+    ),
+    "quantization of other machines": (
+        "Value error, awq_marlin quantization is currently not supported in cpu.",
+        ["TEXT_QUANTIZATION=awq_marlin", "(cpu)"],
     ),
     "unknown name": (
         "OSError: google/gemma-2b-it is not a local folder and is not a valid model identifier listed on",

@@ -2,7 +2,9 @@
 
 import pytest
 
-from launcher.gateway import reachable
+from fictures.settings import Settings
+from launcher.gateway import environment
+from launcher.layout import reachable
 
 
 @pytest.mark.parametrize(
@@ -18,3 +20,17 @@ from launcher.gateway import reachable
 )
 def test_a_gateway_is_asked_at_an_address_that_reaches_it(host: str, asked: str) -> None:
     assert reachable(host) == asked
+
+
+@pytest.mark.parametrize(
+    ("serve", "text", "images"),
+    [
+        ("text,images,gateway", "127.0.0.1:8001", "127.0.0.1:8001"),
+        ("text,gateway", "127.0.0.1:8001", "pictures:8001"),
+        ("images,gateway", "stories:8001", "127.0.0.1:8001"),
+    ],
+)
+def test_a_gateway_asks_its_own_triton_for_what_that_serves(serve: str, text: str, images: str) -> None:
+    settings = Settings(serve=serve, triton_url="stories:8001", triton_image_url="pictures:8001")  # type: ignore[arg-type]
+    found = environment(settings, {"TRITON_URL": "inherited", "TRITON_IMAGE_URL": "inherited"})
+    assert (found["TRITON_URL"], found["TRITON_IMAGE_URL"]) == (text, images)

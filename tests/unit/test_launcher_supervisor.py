@@ -71,7 +71,7 @@ class MadeUpGateway:
 
 
 class Pauses(Event):
-    """A stop event that lets no time pass and notes the pauses; set after so many of them."""
+    """A stop event that lets no time pass; set after so many pauses."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -79,9 +79,14 @@ class Pauses(Event):
         self.taken: list[float] = []
 
     def wait(self, timeout: float | None = None) -> bool:
-        if timeout != supervisor.POLL_INTERVAL:
-            self.taken.append(timeout or 0)
         return len(self.taken) >= self.most
+
+
+def note_pause(watching: Supervisor, seconds: float) -> bool:
+    stop = watching._stop
+    assert isinstance(stop, Pauses)
+    stop.taken.append(seconds)
+    return stop.wait()
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +132,10 @@ def test_the_back_off_doubles_up_to_half_a_minute() -> None:
     assert back_off(5000) == 30
 
 
-def test_a_server_that_dies_whenever_it_is_up_is_started_with_growing_pauses(server: MadeUpServer) -> None:
+def test_a_server_that_dies_whenever_it_is_up_is_started_with_growing_pauses(
+    server: MadeUpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Supervisor, "_pause", note_pause)
     stop = Pauses(most=8)
     watching = started(server, stop)
     server.ended = True
@@ -176,3 +184,25 @@ def test_a_gateway_that_dies_is_started_with_growing_pauses(
         starts.append(gateway.starts)
         now[0] += 1
     assert starts == [2, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 5]
+
+
+def test_a_gateway_that_dies_while_the_server_comes_back_is_started_at_once(server: MadeUpServer) -> None:
+    gateway = MadeUpGateway()
+    watching = started(server, Event(), gateway)
+    gateway.ended = True
+
+    def wait_until_serving(stopping: Callable[[], bool], show: Callable[[str, float], None]) -> bool:
+        show("loading", 1.0)
+        return True
+
+    server.wait_until_serving = wait_until_serving  # type: ignore[method-assign]
+    assert watching._bring_up("restarting")
+    assert gateway.starts == 2
+
+
+def test_a_gateway_that_dies_in_a_pause_is_started_before_it_is_over(server: MadeUpServer) -> None:
+    gateway = MadeUpGateway()
+    watching = started(server, Event(), gateway)
+    gateway.ended = True
+    assert not watching._pause(0.01)
+    assert gateway.starts == 2

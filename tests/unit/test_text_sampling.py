@@ -36,6 +36,22 @@ def test_null_is_the_same_as_absent():
     assert parse(temperature=None) == parse()
 
 
+@pytest.mark.parametrize(
+    ("parameters", "hold"),
+    [
+        ({}, None),
+        ({"stream_interval_ms": "20"}, 0.02),
+        ({"stream_interval_ms": 0}, 0.0),
+        ({"stream_interval": 4}, 0.0),
+        ({"stream_interval": 4, "stream_interval_ms": 30}, 0.03),
+    ],
+)
+def test_who_counts_tokens_is_not_held_back_by_the_clock_unless_asked_for(parameters, hold):
+    sampling = parse(**parameters)
+    assert sampling.longest_hold == hold
+    assert sampling.to_vllm(stream=True, vocabulary_size=10).stream_interval == parameters.get("stream_interval")
+
+
 def test_zero_temperature_is_greedy_not_the_default():
     assert parse(temperature=0).to_vllm(stream=False, vocabulary_size=10).temperature == 0.0
 
@@ -54,6 +70,8 @@ def test_zero_temperature_is_greedy_not_the_default():
         ({"n": 2, "temperature": 0}, r"n: 2 is not allowed: must be 1 when temperature is 0"),
         ({"stop": ["a", ""]}, r"stop.1: '' is not allowed"),
         ({"seed": 2**63}, r"seed: 9223372036854775808 is not allowed"),
+        ({"stream_interval_ms": 1001}, r"stream_interval_ms: 1001 is not allowed: .*less than or equal to 1000"),
+        ({"stream_interval_ms": -1}, r"stream_interval_ms: -1 is not allowed: .*greater than or equal to 0"),
         ({"lora_name": "x"}, r"lora_name: 'x' is not allowed: one of \['bold'\]"),
         ({"bogus": 1}, r"bogus: 1 is not allowed: there is no such sampling parameter; there are: n, temperature"),
         ({"structured_outputs": "{}"}, r"structured_outputs: {} is not allowed: exactly one of json, regex"),

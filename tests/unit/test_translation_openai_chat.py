@@ -199,9 +199,7 @@ def test_a_chats_answer_is_openais() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("reason", "told"), [("stop", "stop"), ("length", "length"), ("None", "stop"), ("abort", "stop"), ("", "stop")]
-)
+@pytest.mark.parametrize(("reason", "told"), [("stop", "stop"), ("length", "length"), ("None", "stop"), ("", "stop")])
 def test_a_whole_text_has_ended_with_stop_or_length(reason: str, told: str) -> None:
     answer = whole_text("Hello", reasons=[reason])
     assert reparse(ChatCompletion, chats().whole(answer)).choices[0].finish_reason == told

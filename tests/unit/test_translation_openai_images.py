@@ -190,9 +190,11 @@ def test_as_many_previews_come_as_were_asked_for(steps: int, partial_images: int
     assert last.type == "image_generation.completed"
 
 
-def test_steps_that_are_not_given_are_30() -> None:
-    *previews, _ = stream_events(drawn(stream=True, partial_images=2), 30)
-    assert [base64.b64decode(preview.b64_json) for preview in previews] == [b"preview 10", b"preview 20"]
+@pytest.mark.parametrize("steps", [8, 30, 50])
+def test_steps_that_are_not_given_are_as_many_as_the_model_says(steps: int) -> None:
+    *previews, _ = stream_events(drawn(stream=True, partial_images=2), steps)
+    evenly = [f"preview {steps // 3}".encode(), f"preview {steps // 3 * 2}".encode()]
+    assert [base64.b64decode(preview.b64_json) for preview in previews] == evenly
 
 
 def test_an_image_of_one_step_has_no_previews() -> None:

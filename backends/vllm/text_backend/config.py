@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+LONGEST_INTERVAL_MS = 1000
+
 
 class SetupError(Exception):
     """The model's folder is not right; the message says what to change. Loading fails with it."""
@@ -16,6 +18,8 @@ class ModelSetup:
     """One model instance: vLLM's `AsyncEngineArgs` as keyword arguments, its LoRA adapters and labels."""
 
     engine_args: dict[str, Any]
+    longest_hold: float
+    """Seconds that a stream's text may wait for more before it is sent."""
     lora_paths: dict[str, str] = field(default_factory=dict)
     metric_labels: dict[str, str] = field(default_factory=dict)
     report_metrics: bool = False
@@ -45,9 +49,18 @@ class ModelSetup:
                 # same metric and free it with the first of them: the server crashes.
                 "pid": str(os.getpid()),
             },
+            longest_hold=_milliseconds(parameters.get("STREAM_INTERVAL_MS", "50")) / 1000,
             lazy=parameters.get("MODEL_LOADING", "eager") == "lazy",
             report_metrics=parameters.get("REPORT_CUSTOM_METRICS", "false").lower() in ("true", "yes", "1"),
         )
+
+
+def _milliseconds(text: str) -> int:
+    if not text.isdecimal() or int(text) > LONGEST_INTERVAL_MS:
+        raise SetupError(
+            f"config.pbtxt: STREAM_INTERVAL_MS must be a whole number from 0 to {LONGEST_INTERVAL_MS}, not {text!r}"
+        )
+    return int(text)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """vLLM's engine under supervision: its event loop, its requests, and a new engine when one dies."""
 
 import asyncio
+import itertools
 import threading
 import time
-import uuid
 from concurrent.futures import Future
-from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -15,6 +14,7 @@ from vllm.config import ModelConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
 from vllm.lora.request import LoRARequest
+from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.renderers.params import ChatParams
@@ -23,6 +23,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from text_backend.config import ModelSetup, SetupError
 from text_backend.errors import Cancelled, InternalError, InvalidArgument, TextError, Unavailable
+from text_backend.pacing import Pacer
 from text_backend.request import Limits, TextRequest
 from text_backend.responses import ResponseBuilder, ResponseStream
 from text_backend.start import start_engine
@@ -61,8 +62,10 @@ class TextEngine:
         self._log = logger
         self._state = EngineState.STARTING
         self._loop = uvloop.new_event_loop()
+        self._pacer = Pacer()
         self._thread = threading.Thread(target=self._loop.run_forever, name="text-engine", daemon=True)
         self._running: dict[str, _Running] = {}
+        self._numbers = itertools.count(1)
         self._supervision: list[Future[None]] = []
         self._loading: asyncio.Task[None] | None = None
         self._is_first_start = True
@@ -196,7 +199,8 @@ class TextEngine:
         if self._state is EngineState.RESTARTING:
             stream.fail(Unavailable(_ENGINE_DIED))
             return
-        request_id = uuid.uuid4().hex
+        # By the name a person finds it in logs and traces; the number makes it the only one.
+        request_id = f"{request.request_id or 'request'}-{next(self._numbers)}"
         task = self._loop.create_task(self._serve(request_id, request, stream))
         self._running[request_id] = _Running(task, stream)
         task.add_done_callback(lambda _: self._end(request_id))
@@ -211,15 +215,21 @@ class TextEngine:
             await self._loaded()
             prompt = await self._render(request)
             builder = ResponseBuilder(request)
-            lora = self._lora_requests.get(request.lora_name or "")
-            generation = self._llm.generate(prompt, request.sampling, request_id, lora_request=lora)
-            async with aclosing(generation) as outputs:
-                async for output in outputs:
-                    if any(completion.finish_reason == "error" for completion in output.outputs):
-                        raise InternalError("the engine failed while it generated this text")
-                    stream.send(builder.build(output), final=output.finished)
-            if not stream.finished:
-                raise InternalError("the engine ended the request without a last output")
+
+            def send(output: RequestOutput) -> None:
+                if any(completion.finish_reason == "error" for completion in output.outputs):
+                    raise InternalError("the engine failed while it generated this text")
+                stream.send(builder.build(output), final=output.finished)
+
+            collector = await self._llm.add_request(
+                request_id,
+                prompt,
+                request.sampling,
+                lora_request=self._lora_requests.get(request.lora_name or ""),
+                trace_headers=request.trace_headers,
+            )
+            hold = self._setup.longest_hold if request.longest_hold is None else request.longest_hold
+            await self._pacer.deliver(collector, send, hold)
             return
         except asyncio.CancelledError:
             stream.fail(self._why_cancelled())

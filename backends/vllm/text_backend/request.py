@@ -14,6 +14,7 @@ from vllm.sampling_params import SamplingParams
 
 from text_backend.contract import ADDITIONAL_OUTPUTS, HEALTH_CHECK_PARAMETER
 from text_backend.errors import InvalidArgument
+from text_backend.origin import readable_id, trace_headers
 from text_backend.sampling import SamplingRequest
 
 # Request parameters that Triton's own front ends set or read; they are not sampling parameters.
@@ -43,7 +44,11 @@ class TextRequest:
     prepend_prompt: bool
     sampling: SamplingParams
     lora_name: str | None
+    longest_hold: float | None
+    """Seconds that text may wait for more before it is sent; None: what the model says."""
     additional_outputs: frozenset[str]
+    request_id: str
+    trace_headers: dict[str, str]
 
     @classmethod
     def parse(cls, request: Any, parameters: dict[str, Any], limits: Limits) -> "TextRequest":
@@ -83,7 +88,10 @@ class TextRequest:
             prepend_prompt=not stream and messages is None and not exclude_prompt,
             sampling=sampling.to_vllm(stream=stream, vocabulary_size=limits.vocabulary_size),
             lora_name=sampling.lora_name,
+            longest_hold=sampling.longest_hold,
             additional_outputs=outputs,
+            request_id=readable_id(request),
+            trace_headers=trace_headers(request),
         )
 
 

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from vllm.exceptions import VLLMClientError
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
+from text_backend.config import LONGEST_INTERVAL_MS
 from text_backend.errors import InvalidArgument
 
 
@@ -112,6 +113,7 @@ class SamplingRequest(BaseModel):
     logit_bias: Annotated[dict[_TokenId, Annotated[_Float, Field(ge=-100, le=100)]], _json_if("{")] | None = None
     allowed_token_ids: Annotated[list[_TokenId], Field(min_length=1), _json_if("[")] | None = None
     stream_interval: Annotated[_Int, Field(ge=1, le=4096)] | None = None
+    stream_interval_ms: Annotated[_Int, Field(ge=0, le=LONGEST_INTERVAL_MS)] | None = None
     structured_outputs: Annotated[StructuredOutputs, _json_if("{")] | None = None
     lora_name: _Text | None = None
 
@@ -122,6 +124,13 @@ class SamplingRequest(BaseModel):
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise _combination("min_tokens", self.min_tokens, f"must be at most max_tokens, {self.max_tokens}")
         return self
+
+    @property
+    def longest_hold(self) -> float | None:
+        """Seconds that text may be held back; who counts tokens wants no clock beside it. None: not said."""
+        if self.stream_interval_ms is not None:
+            return self.stream_interval_ms / 1000
+        return None if self.stream_interval is None else 0.0
 
     @classmethod
     def parse(cls, parameters: dict[str, Any], known_loras: dict[str, str]) -> "SamplingRequest":
@@ -147,7 +156,7 @@ class SamplingRequest(BaseModel):
             InvalidArgument: vLLM refused a value or a combination of values.
         """
         self._check_token_ids(vocabulary_size)
-        values = self.model_dump(exclude={"lora_name", "structured_outputs"})
+        values = self.model_dump(exclude={"lora_name", "structured_outputs", "stream_interval_ms"})
         try:
             structured = self.structured_outputs.to_vllm() if self.structured_outputs else None
             return SamplingParams(

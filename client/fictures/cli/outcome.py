@@ -37,8 +37,11 @@ _CODES: tuple[tuple[type[FicturesError], int], ...] = (
     (DeadlineExceeded, TIMED_OUT),
 )
 
-_OF_THE_GATEWAY = ("fastapi", "uvicorn", "sse_starlette", "openai", "structlog", "limits", "prometheus_client")
-"""Packages that only its extra installs."""
+_EXTRAS = {
+    "gateway": ("fastapi", "uvicorn", "sse_starlette", "openai", "structlog", "limits", "prometheus_client"),
+    "hub": ("huggingface_hub", "safetensors"),
+}
+"""Packages that only an extra installs."""
 
 P = ParamSpec("P")
 
@@ -66,9 +69,10 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
             complain(error)
             raise typer.Exit(exit_code(error)) from None
         except ModuleNotFoundError as error:
-            if error.name not in _OF_THE_GATEWAY:
+            extra = next((extra for extra, packages in _EXTRAS.items() if error.name in packages), None)
+            if extra is None:
                 raise
-            complain(ConfigurationError([f"this needs the package {error.name}: pip install 'fictures[gateway]'"]))
+            complain(ConfigurationError([f"this needs the package {error.name}: pip install 'fictures[{extra}]'"]))
             raise typer.Exit(REFUSED) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None

@@ -16,7 +16,7 @@ from fictures.cli.outcome import reported
 from fictures.errors import FicturesError, InvalidRequest
 
 if TYPE_CHECKING:
-    from fictures.async_client import AsyncClient
+    from fictures.gateway.backend import Backend
     from fictures.gateway.endpoints import Endpoint
 
 
@@ -42,7 +42,8 @@ def translate(
     api_key: options.ApiKey = None,
     timeout: options.Timeout = 600.0,
 ) -> None:
-    """Print the Triton request of each request in FILE, ready for curl; or, with --send, its answer.
+    """Print the Triton request of each request in FILE, and on standard error the path that takes it; or, with --send,
+    its answer.
 
     A line is a request as in OpenAI's batch files, {"custom_id", "url", "body"}, whose url may be an endpoint of
     either API; or, with --endpoint, only its body. With --send each answer is a line as in OpenAI's batch results;
@@ -50,8 +51,7 @@ def translate(
     """
     lines = list(_lines(_read(file), endpoint))
     if not send:
-        for line in lines:
-            _print_triton_requests(line, http_url if curl else None)
+        _print_triton_requests(lines, http_url if curl else None)
         return
     if asyncio.run(_send_all(lines, options.address(url), api_key, timeout, concurrency)):
         raise typer.Exit(1)
@@ -82,6 +82,8 @@ def _objects(text: str) -> list[Any]:
     try:
         whole = json.loads(text)
         return whole if isinstance(whole, list) else [whole]
+    except RecursionError:
+        raise InvalidRequest("the input is nested too deeply") from None
     except ValueError:
         pass
     found = []
@@ -89,6 +91,8 @@ def _objects(text: str) -> list[Any]:
         if line.strip():
             try:
                 found.append(json.loads(line))
+            except RecursionError:
+                raise InvalidRequest(f"line {number}: is nested too deeply") from None
             except ValueError as error:
                 raise InvalidRequest(f"line {number}: is not JSON: {error}") from error
     if not found:
@@ -99,9 +103,9 @@ def _objects(text: str) -> list[Any]:
 def _known(url: Any, place: str) -> str:
     from fictures.gateway.endpoints import ENDPOINTS
 
-    if url not in ENDPOINTS:
+    if not isinstance(url, str) or url not in ENDPOINTS:
         raise InvalidRequest(f"{place}: {url!r} is not an endpoint: one of {', '.join(ENDPOINTS)}")
-    return str(url)
+    return url
 
 
 def _endpoint(line: Line) -> Endpoint:
@@ -123,19 +127,23 @@ def _endpoint(line: Line) -> Endpoint:
         raise InvalidRequest(f"request {line.custom_id}: {place + ': ' if place else ''}{first['msg']}") from None
 
 
-def _print_triton_requests(line: Line, http_url: str | None) -> None:
-    import shlex
-
+def _print_triton_requests(lines: list[Line], http_url: str | None) -> None:
+    """Print them as commands; or, without an address, their bodies, and on standard error where to post them."""
     from fictures.translation import kserve
 
-    endpoint = _endpoint(line)
-    for call in endpoint.calls:
-        path, body = kserve.path_and_body(call, stream=endpoint.streams)
-        text = kserve.as_text(body)
-        if http_url is None:
+    told = None
+    for endpoint in map(_endpoint, lines):
+        for call in endpoint.calls:
+            path, body = kserve.path_and_body(call, stream=endpoint.streams)
+            text = kserve.as_text(body)
+            if http_url is not None:
+                # On the command line a body with a picture would be too long.
+                post = f"curl -sN {http_url}{path} -H 'content-type: application/json' --data-binary @-"
+                text = f"{post} <<'END'\n{text}\nEND"
+            elif path != told:
+                typer.echo(f"POST {path}", err=True)
+                told = path
             typer.echo(text)
-        else:
-            typer.echo(f"curl -sN {http_url}{path} -H 'content-type: application/json' -d {shlex.quote(text)}")
 
 
 async def _send_all(lines: list[Line], url: str, api_key: str | None, timeout: float, concurrency: int) -> bool:
@@ -144,36 +152,37 @@ async def _send_all(lines: list[Line], url: str, api_key: str | None, timeout: f
     from rich.progress import Progress
 
     from fictures.async_client import AsyncClient
+    from fictures.gateway.backend import Backend
+    from fictures.gateway.metrics import Metrics
 
     places = asyncio.Semaphore(concurrency)
     failed = False
     with Progress(console=Console(stderr=True), disable=len(lines) < 2, transient=True) as progress:
         bar = progress.add_task("sending", total=len(lines))
 
-        async def send(client: AsyncClient, line: Line) -> dict[str, Any]:
+        async def send(backend: Backend, line: Line) -> dict[str, Any]:
             async with places:
-                answer = await _answer(client, line)
+                answer = await _answer(backend, line)
                 progress.advance(bar)
                 return answer
 
         async with AsyncClient(url, timeout=timeout, api_key=api_key) as client:
-            tasks = [asyncio.create_task(send(client, line)) for line in lines]
+            backend = Backend(client, client, Metrics())
+            tasks = [asyncio.create_task(send(backend, line)) for line in lines]
             for task in tasks:
                 answer = await task
                 failed = failed or answer["error"] is not None
-                typer.echo(json.dumps(answer, ensure_ascii=False))
+                text = json.dumps(answer, ensure_ascii=False)
+                typer.echo(text.encode(errors="backslashreplace").decode())  # what has no UTF-8 form has one in JSON
     return failed
 
 
-async def _answer(client: AsyncClient, line: Line) -> dict[str, Any]:
+async def _answer(backend: Backend, line: Line) -> dict[str, Any]:
     """A line of OpenAI's batch results; of a stream the body is the list of its events."""
-    from fictures.gateway.backend import Backend
     from fictures.gateway.errors import http_status
-    from fictures.gateway.metrics import Metrics
 
     try:
         endpoint = _endpoint(line)
-        backend = Backend(client, Metrics())
         if endpoint.streams:
             body: Any = [_plain(event.content) async for event in endpoint.events(backend)]
         else:

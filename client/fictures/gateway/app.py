@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -19,6 +19,7 @@ from fictures.gateway import errors, fictures_routes, openai_routes, openapi, se
 from fictures.gateway.access import Access
 from fictures.gateway.backend import Backend
 from fictures.gateway.catalog import Catalog
+from fictures.gateway.health import HealthCheck
 from fictures.gateway.metrics import Metrics
 from fictures.gateway.middleware import REQUEST_ID, BodyLimit, Guard, Observe
 from fictures.settings import Settings
@@ -32,14 +33,20 @@ def create_app(settings: Settings) -> FastAPI:
     """
     metrics = Metrics()
     access = Access(settings)
-    AsyncClient(settings.grpc_url)  # says now, and not when the server starts, if that is no address
+    for url in (settings.grpc_url, settings.image_grpc_url):
+        client_of(url, settings)  # says now, and not when the server starts, if that is no address
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with AsyncClient(settings.grpc_url, timeout=settings.api_request_timeout) as client:
-            app.state.client = client
-            app.state.backend = Backend(client, metrics)
-            app.state.catalog = Catalog(client, settings)
+        async with AsyncExitStack() as stack:
+            text = await stack.enter_async_context(client_of(settings.grpc_url, settings))
+            images = text
+            if settings.image_grpc_url != settings.grpc_url:
+                images = await stack.enter_async_context(client_of(settings.image_grpc_url, settings))
+            app.state.backend = Backend(text, images, metrics)
+            app.state.catalog = Catalog(text, images, settings)
+            app.state.health = HealthCheck(text, images, settings)
+            app.state.end_calls = stack.aclose
             yield
         await asyncio.to_thread(send_traces)
 
@@ -52,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         favicon_url="data:,",
         redoc_url=None,
     )
-    app.state.settings, app.state.metrics = settings, metrics
+    app.state.settings, app.state.metrics, app.state.access = settings, metrics, access
     app.include_router(fictures_routes.router)
     app.include_router(openai_routes.router)
     app.include_router(service_routes.router)
@@ -72,5 +79,10 @@ def create_app(settings: Settings) -> FastAPI:
         expose_headers=[REQUEST_ID, "retry-after"],
     )
     send_traces = tracing.configure(app)
-    openapi.leave_out_422(app)
+    openapi.complete(app, asks_for_keys=settings.api_keys_file is not None)
     return app
+
+
+def client_of(url: str, settings: Settings) -> AsyncClient:
+    """A client of the Triton at an address. Raises `ConfigurationError`."""
+    return AsyncClient(url, timeout=settings.api_request_timeout, keepalive=settings.triton_keepalive)

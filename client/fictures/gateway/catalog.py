@@ -1,115 +1,140 @@
-"""Which models Triton has, told in the words of each API."""
+"""Which models Triton has, told in the words of each API, and whether they can do what is asked of them."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Literal
 
+from async_lru import alru_cache
 from openai.types import Model
 
 from fictures.async_client import AsyncClient
 from fictures.errors import InvalidRequest, ModelNotFound
+from fictures.gateway.endpoints import IMAGE_MODEL, TEXT_MODEL
+from fictures.gateway.openapi import ImageModel, TextModel
 from fictures.settings import Settings
+from fictures.translation.calls import ImageCall, TextCall
 from fictures.types import ModelInfo
 
 Kind = Literal["text", "image"]
+Models = Mapping[str, tuple[ModelInfo, Kind]]
 
-FRESH_SECONDS = 5.0
-"""How old a list of models may be that a request is checked against."""
-
+FRESH_SECONDS = 1.0
+"""How old a list of models may be: however many ask, and for whatever, Triton is asked this often at most."""
 
 _READ_SECONDS = 10.0
 
 
 class Catalog:
-    """The models of Triton's repository that the APIs can use, told from their inputs."""
+    """The models of Triton's repository that the APIs can use, told from their inputs. Texts and images may each have
+    a Triton; one that is away takes only its own models along.
+    """
 
-    def __init__(self, client: AsyncClient, settings: Settings) -> None:
-        self._client = client
+    def __init__(self, text: AsyncClient, images: AsyncClient, settings: Settings) -> None:
         self._settings = settings
         self._started = int(time.time())
-        self._models: dict[str, ModelInfo] = {}
-        self._kinds: dict[str, Kind] = {client.model: "text", client.image_model: "image"}
-        self._read_at = float("-inf")
-        self._reading: asyncio.Task[dict[str, ModelInfo]] | None = None
+        lists = {client: _ModelList(client) for client in (text, images)}
+        self._text, self._images = lists[text], lists[images]
 
-    async def fictures_models(self, kind: Kind) -> list[dict[str, Any]]:
-        """The models of a kind, as the Fictures API lists them."""
-        models = [model for name, model in (await self._read()).items() if self._kinds[name] == kind]
-        return [self._text_model(model) if kind == "text" else self._image_model(model) for model in models]
+    async def text_models(self) -> list[TextModel]:
+        """The text models that the Fictures API uses."""
+        return [
+            TextModel(
+                id=model.name,
+                name=self._settings.text_model_name or model.name,
+                type="text-generation",
+                framework="vllm",
+                max_tokens=self._settings.text_max_model_len,
+                status=_status(model),
+            )
+            for name, (model, _) in (await self._text.recent()).items()
+            if name == TEXT_MODEL
+        ]
+
+    async def image_models(self) -> list[ImageModel]:
+        """The image models that the Fictures API uses."""
+        return [
+            ImageModel(
+                id=model.name,
+                name=self._settings.image_model_name or model.name,
+                type="image-generation",
+                framework="diffusers",
+                device="auto",
+                status=_status(model),
+            )
+            for name, (model, _) in (await self._images.recent()).items()
+            if name == IMAGE_MODEL
+        ]
 
     async def openai_models(self) -> list[Model]:
-        """All models, as the OpenAI API lists them."""
-        return [self._openai_model(name) for name in await self._read()]
+        """All models that can be asked for now, as the OpenAI API lists them."""
+        return [self._openai_model(name) for name in await self._all()]
 
     async def openai_model(self, name: str) -> Model:
         """One model. Raises `ModelNotFound`."""
-        if name not in await self._read():
-            raise self._unknown(name)
+        models = await self._all()
+        if name not in models:
+            raise _unknown(name, models)
         return self._openai_model(name)
 
-    async def check_model(self, name: str, kind: Kind) -> None:
-        """Whether a model can do what is asked of it. One that is not ready passes: Triton says why it is not.
+    async def check(self, calls: Iterable[TextCall | ImageCall]) -> None:
+        """Whether the models can do what is asked of them. One that is not ready passes: Triton says why it is not.
 
         Raises:
             ModelNotFound: there is none of this name.
             InvalidRequest: it is of the other kind.
         """
-        if not self._knows(name):
-            await self._read_together()
-        if name not in self._models:
-            raise self._unknown(name)
-        if self._kinds[name] != kind:
-            raise InvalidRequest(f"model: {name!r} is not allowed: it is no {kind} model")
+        for call in calls:
+            kind: Kind = "text" if isinstance(call, TextCall) else "image"
+            models = await (self._text if kind == "text" else self._images).recent()
+            if call.model not in models:
+                models = await self._all()
+            if call.model not in models:
+                raise _unknown(call.model, models)
+            if models[call.model][1] != kind:
+                raise InvalidRequest(f"model: {call.model!r} is not allowed: it is no {kind} model")
 
-    def _knows(self, name: str) -> bool:
-        return name in self._models and time.monotonic() - self._read_at < FRESH_SECONDS
+    async def _all(self) -> Models:
+        if self._text is self._images:
+            return await self._text.recent()
+        found = await asyncio.gather(self._text.recent(), self._images.recent(), return_exceptions=True)
+        lists = [models for models in found if not isinstance(models, BaseException)]
+        if not lists:
+            raise next(error for error in found if isinstance(error, BaseException))
+        return {name: model for models in lists for name, model in models.items()}
 
-    async def _read_together(self) -> None:
-        """Read once for all who wait; one that goes away does not take the others along."""
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._read())
-        await asyncio.shield(self._reading)
+    def _openai_model(self, name: str) -> Model:
+        return Model(id=name, object="model", created=self._started, owned_by="fictures")
 
-    async def _read(self) -> dict[str, ModelInfo]:
+
+class _ModelList:
+    """The models of one Triton that the APIs can use, each with its kind. Raises `FicturesError` while it is away."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        # A model that is not ready does not tell its inputs.
+        self._kinds: dict[str, Kind] = {TEXT_MODEL: "text", IMAGE_MODEL: "image"}
+        # All who ask at the same time share one reading.
+        self.recent = alru_cache(maxsize=1, ttl=FRESH_SECONDS)(self._read)
+
+    async def _read(self) -> Models:
         models = await self._client.models(timeout=min(_READ_SECONDS, self._client.timeout))
         for model in models:
             if model.ready:
                 self._kinds.pop(model.name, None)
                 if kind := _kind_of({tensor.name for tensor in model.inputs}):
                     self._kinds[model.name] = kind
-        self._models = {model.name: model for model in models if model.name in self._kinds}
-        self._read_at = time.monotonic()
-        return self._models
+        return {model.name: (model, self._kinds[model.name]) for model in models if model.name in self._kinds}
 
-    def _unknown(self, name: str) -> ModelNotFound:
-        return ModelNotFound(
-            f"model: {name!r} is not here; there are {', '.join(self._models) or 'none that is ready'}"
-        )
 
-    def _openai_model(self, name: str) -> Model:
-        return Model(id=name, object="model", created=self._started, owned_by="fictures")
+def _unknown(name: str, models: Models) -> ModelNotFound:
+    return ModelNotFound(f"model: {name!r} is not here; there are {', '.join(models) or 'none that is ready'}")
 
-    def _text_model(self, model: ModelInfo) -> dict[str, Any]:
-        return {
-            "id": model.name,
-            "name": self._settings.text_model_name or model.name,
-            "type": "text-generation",
-            "framework": "vllm",
-            "max_tokens": self._settings.text_max_model_len,
-            "status": "ready" if model.ready else "unavailable",
-        }
 
-    def _image_model(self, model: ModelInfo) -> dict[str, Any]:
-        return {
-            "id": model.name,
-            "name": self._settings.image_model_name or model.name,
-            "type": "image-generation",
-            "framework": "diffusers",
-            "device": "auto",
-            "status": "ready" if model.ready else "unavailable",
-        }
+def _status(model: ModelInfo) -> str:
+    return "ready" if model.ready else "unavailable"
 
 
 def _kind_of(inputs: set[str]) -> Kind | None:

@@ -9,8 +9,9 @@ import asyncio
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel
 
@@ -35,6 +36,12 @@ class Endpoint(ABC):
 
     calls: Sequence[TextCall | ImageCall]
     streams: bool
+    names_model: ClassVar[bool] = False
+    """Whether the caller said which model is to answer."""
+    has_files: ClassVar[bool] = False
+    """Whether its answers hold files, which take so long to write that a thread has to."""
+    has_end_mark: ClassVar[bool] = False
+    """Whether its streams end with OpenAI's `[DONE]`; elsewhere the last event says by itself that it is."""
 
     @abstractmethod
     async def whole(self, backend: Backend, request_id: str = "") -> BaseModel:
@@ -48,7 +55,7 @@ class Endpoint(ABC):
 class Text(Endpoint):
     """The Fictures API's texts, structured ones too."""
 
-    def __init__(self, body: api.TextRequest, model: str, *, streams: bool = False) -> None:
+    def __init__(self, body: api.TextRequest | api.StructuredTextRequest, model: str, *, streams: bool = False) -> None:
         self._body, self._model = body, model
         self._call = body.to_call(model)
         self.calls, self.streams = [self._call], streams
@@ -61,12 +68,15 @@ class Text(Endpoint):
 
     async def events(self, backend: Backend, request_id: str = "") -> AsyncGenerator[Event]:
         to_event = api.TextEvents(self._model)
-        async for answer in backend.stream_text(self._call, request_id):
-            yield Event(to_event(answer))
+        async with aclosing(backend.stream_text(self._call, request_id)) as answers:
+            async for answer in answers:
+                yield Event(to_event(answer))
 
 
 class Image(Endpoint):
     """The Fictures API's images."""
+
+    has_files = True
 
     def __init__(self, body: api.ImageRequest, model: str, *, streams: bool = False) -> None:
         self._body, self._model = body, model
@@ -75,15 +85,18 @@ class Image(Endpoint):
 
     async def whole(self, backend: Backend, request_id: str = "") -> api.ImageResponse:
         (file,) = await backend.images(self._call, request_id)
-        return api.image_response(file, self._body, self._model)
+        return await asyncio.to_thread(api.image_response, file, self._body, self._model)
 
     async def events(self, backend: Backend, request_id: str = "") -> AsyncGenerator[Event]:
-        async for event in backend.stream_images(self._call, request_id):
-            yield Event(api.image_event(event, self._body, self._model))
+        async with aclosing(backend.stream_images(self._call, request_id)) as steps:
+            async for step in steps:
+                yield Event(await asyncio.to_thread(api.image_event, step, self._body, self._model))
 
 
 class OpenAIChat(Endpoint):
     """`/v1/chat/completions`."""
+
+    names_model = has_end_mark = True
 
     def __init__(self, body: ChatRequest) -> None:
         self._call = body.to_call()
@@ -94,14 +107,17 @@ class OpenAIChat(Endpoint):
         return self._answers.whole(await backend.text(self._call, request_id))
 
     async def events(self, backend: Backend, request_id: str = "") -> AsyncGenerator[Event]:
-        async for answer in backend.stream_text(self._call, request_id):
-            yield Event(self._answers.event(answer))
+        async with aclosing(backend.stream_text(self._call, request_id)) as answers:
+            async for answer in answers:
+                yield Event(self._answers.event(answer))
         if last := self._answers.last_event():
             yield Event(last)
 
 
 class OpenAICompletion(Endpoint):
     """`/v1/completions`."""
+
+    names_model = has_end_mark = True
 
     def __init__(self, body: CompletionRequest) -> None:
         self._calls = body.to_calls()
@@ -117,8 +133,9 @@ class OpenAICompletion(Endpoint):
                 task.cancel()
 
     async def events(self, backend: Backend, request_id: str = "") -> AsyncGenerator[Event]:
-        async for prompt, answer in _merged(backend, self._calls, request_id):
-            yield Event(self._answers.event(prompt, answer))
+        async with aclosing(_merged(backend, self._calls, request_id)) as pieces:
+            async for prompt, answer in pieces:
+                yield Event(self._answers.event(prompt, answer))
         if last := self._answers.last_event():
             yield Event(last)
 
@@ -126,19 +143,23 @@ class OpenAICompletion(Endpoint):
 class OpenAIImages(Endpoint):
     """`/v1/images/generations`."""
 
+    names_model = has_files = True
+
     def __init__(self, body: ImagesRequest) -> None:
         self._body, self._call = body, body.to_call()
         self._created = int(time.time())
         self.calls, self.streams = [self._call], body.stream
 
     async def whole(self, backend: Backend, request_id: str = "") -> BaseModel:
-        return images_response(await backend.images(self._call, request_id), self._body, self._created)
+        files = await backend.images(self._call, request_id)
+        return await asyncio.to_thread(images_response, files, self._body, self._created)
 
     async def events(self, backend: Backend, request_id: str = "") -> AsyncGenerator[Event]:
         to_event = ImageEvents(self._body, self._created)
-        async for event in backend.stream_images(self._call, request_id):
-            if told := to_event(event):
-                yield Event(told, told.type)
+        async with aclosing(backend.stream_images(self._call, request_id)) as steps:
+            async for step in steps:
+                if told := await asyncio.to_thread(to_event, step):
+                    yield Event(told, told.type)
 
 
 async def _merged(
@@ -149,14 +170,16 @@ async def _merged(
 
     async def read(place: int, call: TextCall) -> None:
         try:
-            async for answer in backend.stream_text(call, request_id):
-                pieces.put_nowait((place, answer))
+            async with aclosing(backend.stream_text(call, request_id)) as answers:
+                async for answer in answers:
+                    pieces.put_nowait((place, answer))
         finally:
             pieces.put_nowait((place, None))
 
     if len(calls) == 1:
-        async for answer in backend.stream_text(calls[0], request_id):
-            yield 0, answer
+        async with aclosing(backend.stream_text(calls[0], request_id)) as answers:
+            async for answer in answers:
+                yield 0, answer
         return
     tasks = [asyncio.create_task(read(place, call)) for place, call in enumerate(calls)]
     try:
@@ -172,7 +195,7 @@ async def _merged(
 TEXT_MODEL, IMAGE_MODEL = "gemma", "sdxl"
 """What the Fictures API, whose requests name no model, means."""
 
-ENDPOINTS: dict[str, tuple[type[BaseModel], Callable[[Any], Endpoint]]] = {
+ENDPOINTS: Mapping[str, tuple[type[BaseModel], Callable[[Any], Endpoint]]] = {
     "/api/v1/text/generate": (api.TextRequest, lambda body: Text(body, TEXT_MODEL)),
     "/api/v1/text/stream": (api.TextRequest, lambda body: Text(body, TEXT_MODEL, streams=True)),
     "/api/v1/text/structured": (api.StructuredTextRequest, lambda body: Text(body, TEXT_MODEL)),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
+from reprlib import Repr
 from typing import Any
 
+import structlog
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -17,14 +20,21 @@ from fictures.errors import (
     FicturesError,
     InvalidRequest,
     ModelNotFound,
+    ServerUnreachable,
     Unavailable,
 )
 from fictures.translation.fictures_api import ErrorEvent
+
+_log = structlog.get_logger("fictures.gateway")
 
 RETRY_AFTER = 5
 """Seconds: a restarted engine is back in about as many."""
 CLIENT_GONE = 499
 """Nginx's status for a client that closed its connection; nobody reads it but logs and metrics."""
+MOST_ERRORS = 20
+"""Told of at once, of a body that is wrong."""
+MOST_SHOWN = 200
+"""Characters of a wrong value."""
 
 _STATUSES: tuple[tuple[type[FicturesError], int], ...] = (
     (InvalidRequest, 400),
@@ -33,15 +43,31 @@ _STATUSES: tuple[tuple[type[FicturesError], int], ...] = (
     (DeadlineExceeded, 504),
     (Cancelled, 503),  # by Triton, as it unloads the model: the caller did not ask for it
 )
+_BRIEF = {
+    502: "Triton or the model failed; the log says more",
+    503: "requests cannot be taken now; the log says more",
+}
+_DEFECT = "the gateway failed; its log says more"
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {401: "invalid_api_key", 404: "not_found", 429: "rate_limit_exceeded", 503: "unavailable", 504: "timeout"}
-
 
 _NAMED = re.compile(r"([a-z][a-z0-9_.]*)(: |=)")
 
 
 class ClientGone(Exception):
     """The client closed its connection before its answer was complete."""
+
+
+def words(error: FicturesError, request: Request) -> str:
+    """The error in words for whoever sent the request. The words of a server that failed name its files and settings:
+    they are for callers whom the health check tells them as well. Where Triton is, nobody is told.
+    """
+    if isinstance(error, ServerUnreachable):
+        return "Triton cannot be reached"
+    if isinstance(error, Cancelled):
+        return "the request was ended: the gateway is stopping, or the model was unloaded"
+    brief = _BRIEF.get(http_status(error))
+    return str(error) if brief is None or request.app.state.access.knows(request.headers) else brief
 
 
 def http_status(error: FicturesError) -> int:
@@ -53,17 +79,19 @@ def on_fictures_error(request: Request, error: Exception) -> JSONResponse:
     """Answer with an error of Triton or of the translation."""
     assert isinstance(error, FicturesError)
     status = http_status(error)
-    return _response(request, status, str(error), _parameter_of(error), error=error)
+    if status >= 500:
+        _log.warning("request failed", error=str(error), status=status)
+    return _response(request, status, words(error, request), _parameter_of(error), error=error)
 
 
 def on_invalid_body(request: Request, error: Exception) -> JSONResponse:
-    """Answer a body that is not what the endpoint takes: 422 with all errors, in OpenAI's API 400 with the first."""
+    """Answer a body that is not what the endpoint takes: 422 with its errors, in OpenAI's API 400 with one."""
     assert isinstance(error, RequestValidationError)
-    errors = [_without_input_of_others(item) for item in error.errors()]
-    if errors[0]["loc"] == ["body"] and errors[0]["type"] == "model_attributes_type":
+    errors = error.errors()
+    if errors[0]["loc"] == ("body",) and errors[0]["type"] == "model_attributes_type":
         errors[0]["msg"] = "the body must be a JSON object, sent with content-type: application/json"
     if not is_openai(request):
-        return JSONResponse({"detail": errors}, 422)
+        return JSONResponse({"detail": [_as_json(item) for item in errors[:MOST_ERRORS]]}, 422)
     # Of a union each branch tells what it misses; the one that came furthest is what was meant.
     meant = max(errors, key=lambda item: len(item["loc"]))
     if meant["type"] == "json_invalid":
@@ -86,14 +114,15 @@ def on_http_exception(request: Request, error: Exception) -> JSONResponse:
 
 def on_defect(request: Request, error: Exception) -> JSONResponse:
     """Answer when the gateway itself is at fault; the log has the traceback."""
-    return _response(request, 500, "the gateway failed; its log says more", None)
+    return _response(request, 500, _DEFECT, None)
 
 
-def event(error: FicturesError, *, openai: bool) -> dict[str, Any]:
-    """The content of the event that ends a stream which failed."""
-    if openai:
-        return openai_body(http_status(error), str(error), _parameter_of(error))
-    return ErrorEvent(error=str(error), status=http_status(error)).model_dump()
+def event(error: FicturesError | None, request: Request) -> dict[str, Any]:
+    """The content of the event that ends a stream which failed; without an error the gateway itself is at fault."""
+    status, message = (http_status(error), words(error, request)) if error else (500, _DEFECT)
+    if is_openai(request):
+        return openai_body(status, message, _parameter_of(error))
+    return ErrorEvent(error=message, status=status).model_dump()
 
 
 def openai_body(status: int, message: str, parameter: str | None, code: str | None = None) -> dict[str, Any]:
@@ -125,7 +154,7 @@ def is_openai(request: Request) -> bool:
     return request.url.path.startswith("/v1/")
 
 
-def _parameter_of(error: FicturesError) -> str | None:
+def _parameter_of(error: FicturesError | None) -> str | None:
     """The server's messages about a wrong request start with the name of the parameter."""
     match = _NAMED.match(str(error)) if isinstance(error, InvalidRequest) else None
     return match[1] if match else None
@@ -146,12 +175,27 @@ def _place(location: Sequence[Any], body: Any, *, is_missing: bool) -> str:
     return ".".join(found)
 
 
-def _without_input_of_others(item: dict[str, Any]) -> dict[str, Any]:
+class _Glimpse(Repr):
+    """Writes no more of a value than is shown, however large it is."""
+
+    def repr_dict(self, fields: dict[Any, Any], level: int) -> str:
+        first = islice(fields.items(), self.maxdict + 1)  # all would be sorted
+        return super().repr_dict(dict(first), level)
+
+    def repr_bytes(self, content: bytes, level: int) -> str:
+        return self.repr_instance(content[: self.maxother], level)
+
+
+_glimpse = _Glimpse()
+_glimpse.maxlevel, _glimpse.maxstring, _glimpse.maxother = 2, MOST_SHOWN, MOST_SHOWN
+
+
+def _as_json(item: dict[str, Any]) -> dict[str, Any]:
     """A validation error as JSON can carry it: no exceptions, no NaN, and of the input not more than a glimpse."""
-    shown = repr(item.get("input"))
+    shown = _glimpse.repr(item.get("input"))
     return {
         "type": item["type"],
         "loc": list(item["loc"]),
         "msg": item["msg"],
-        "input": shown if len(shown) <= 200 else f"{shown[:200]}…",
+        "input": shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…",
     }

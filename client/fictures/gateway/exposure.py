@@ -14,7 +14,7 @@ def check_exposure(settings: Settings) -> None:
     Raises:
         ConfigurationError: it was not.
     """
-    if _is_loopback(settings.api_host) or settings.api_keys_file or settings.api_allow_anonymous:
+    if is_loopback(settings.api_host) or settings.api_keys_file or settings.api_allow_anonymous:
         return
     raise ConfigurationError(
         [
@@ -24,7 +24,8 @@ def check_exposure(settings: Settings) -> None:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address of it."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

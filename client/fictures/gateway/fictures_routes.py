@@ -6,13 +6,15 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sse_starlette import EventSourceResponse
 
-from fictures.gateway.endpoints import IMAGE_MODEL, TEXT_MODEL, Image, Text
 from fictures.gateway.openapi import (
     IMAGE,
+    IMAGE_MODELS,
     STRUCTURED,
     TEXT,
+    TEXT_MODELS,
     ImageModels,
     TextModels,
+    answer_example,
     body_examples,
     responses,
     stream_of,
@@ -28,7 +30,7 @@ router = APIRouter(prefix="/api/v1", tags=["Fictures API"])
 )
 async def generate_text(request: Request, body: api.TextRequest) -> Response:
     """Generate a text."""
-    return await answer(request, Text(body, TEXT_MODEL))
+    return await answer(request, body)
 
 
 @router.post(
@@ -39,7 +41,7 @@ async def generate_text(request: Request, body: api.TextRequest) -> Response:
 )
 async def generate_structured_text(request: Request, body: api.StructuredTextRequest) -> Response:
     """Generate a text that has a form: a JSON schema's, a regular expression's, one of several or a grammar's."""
-    return await answer(request, Text(body, TEXT_MODEL))
+    return await answer(request, body)
 
 
 @router.post(
@@ -50,13 +52,13 @@ async def generate_structured_text(request: Request, body: api.StructuredTextReq
 )
 async def stream_text(request: Request, body: api.TextRequest) -> Response:
     """Generate a text and send it as it comes, as server-sent events."""
-    return await answer(request, Text(body, TEXT_MODEL, streams=True))
+    return await answer(request, body)
 
 
-@router.get("/text/models", responses=responses())
+@router.get("/text/models", responses=responses(answer_example(TEXT_MODELS)))
 async def text_models(request: Request) -> TextModels:
     """List the text models."""
-    return TextModels(models=await request.app.state.catalog.fictures_models("text"))
+    return TextModels(models=await request.app.state.catalog.text_models())
 
 
 @router.post(
@@ -64,7 +66,7 @@ async def text_models(request: Request) -> TextModels:
 )
 async def generate_image(request: Request, body: api.ImageRequest) -> Response:
     """Draw an image."""
-    return await answer(request, Image(body, IMAGE_MODEL))
+    return await answer(request, body)
 
 
 @router.post(
@@ -75,10 +77,10 @@ async def generate_image(request: Request, body: api.ImageRequest) -> Response:
 )
 async def stream_image(request: Request, body: api.ImageStreamRequest) -> Response:
     """Draw an image and tell of each denoising step, as server-sent events."""
-    return await answer(request, Image(body, IMAGE_MODEL, streams=True))
+    return await answer(request, body)
 
 
-@router.get("/images/models", responses=responses())
+@router.get("/images/models", responses=responses(answer_example(IMAGE_MODELS)))
 async def image_models(request: Request) -> ImageModels:
     """List the image models."""
-    return ImageModels(models=await request.app.state.catalog.fictures_models("image"))
+    return ImageModels(models=await request.app.state.catalog.image_models())

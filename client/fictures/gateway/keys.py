@@ -160,6 +160,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _write(path: Path, keys: list[ApiKey]) -> None:
     """Replace the file whole: a gateway never reads half of it."""
+    draft = None
     try:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as draft:
             draft.writelines(key.model_dump_json(exclude_none=True) + "\n" for key in keys)
@@ -170,4 +171,6 @@ def _write(path: Path, keys: list[ApiKey]) -> None:
                 os.chown(draft.name, before.st_uid, before.st_gid)
         os.replace(draft.name, path)
     except OSError as error:
+        if draft is not None:
+            Path(draft.name).unlink(missing_ok=True)
         raise ConfigurationError([f"API_KEYS_FILE={path}: cannot be written: {error.strerror}"]) from error

@@ -18,12 +18,14 @@ from fictures.gateway import errors
 from fictures.gateway.access import Access
 from fictures.gateway.errors import CLIENT_GONE, ClientGone
 from fictures.gateway.metrics import Metrics
+from fictures.gateway.openapi import APIS
 
 BODY_SECONDS = 60.0
 """Longest wait for the next piece of a body."""
+WHOLE_BODY_SECONDS = 300.0
+"""Longest wait for all of it."""
 REQUEST_ID = "x-request-id"
 _ALLOWED_ID = re.compile(r"[A-Za-z0-9_.:/@+=-]{1,128}")
-_GUARDED = ("/api/", "/v1/")
 _QUIET = ("/health", "/health/live", "/metrics")
 
 _log = structlog.get_logger("fictures.gateway")
@@ -88,7 +90,7 @@ class Guard:
         self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(_GUARDED):
+        if scope["type"] != "http" or not scope["path"].startswith(APIS):
             await self._app(scope, receive, send)
             return
         try:
@@ -121,16 +123,19 @@ class BodyLimit:
             await errors.on_http_exception(Request(scope), self._refusal())(scope, receive, send)
             return
         received, complete = 0, False
+        end = asyncio.get_running_loop().time() + WHOLE_BODY_SECONDS
 
         async def limited_receive() -> Message:
             nonlocal received, complete
             if complete:  # what comes now is the end of the connection
                 return await receive()
             try:
-                async with asyncio.timeout(BODY_SECONDS):
+                wait = min(BODY_SECONDS, end - asyncio.get_running_loop().time())
+                async with asyncio.timeout(wait):
                     message = await receive()
             except TimeoutError:
-                raise HTTPException(408, f"nothing of the body came for {BODY_SECONDS:g} s") from None
+                limits = f"{BODY_SECONDS:g} s for its next piece, {WHOLE_BODY_SECONDS:g} s for all"
+                raise HTTPException(408, f"the body did not come in time: {limits}") from None
             complete = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self._most:

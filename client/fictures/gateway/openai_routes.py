@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 from openai.types import Completion, ImageGenCompletedEvent, ImageGenPartialImageEvent, ImagesResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from fictures.gateway import endpoints
-from fictures.gateway.openapi import CHAT, COMPLETION, IMAGES, ModelList, body_examples, openai_responses, stream_of
+from fictures.gateway.openapi import (
+    CHAT,
+    COMPLETION,
+    IMAGES,
+    MODEL,
+    ModelList,
+    answer_example,
+    body_examples,
+    openai_responses,
+    stream_of,
+)
 from fictures.gateway.serving import answer
 from fictures.translation.openai_requests import ChatRequest, CompletionRequest, ImagesRequest
 
 router = APIRouter(prefix="/v1", tags=["OpenAI API"])
 
 
-@router.get("/models", responses=openai_responses(), response_model_exclude_none=True)
+@router.get(
+    "/models",
+    responses=openai_responses(answer_example({"object": "list", "data": [MODEL]})),
+    response_model_exclude_none=True,
+)
 async def list_models(request: Request) -> ModelList:
     """List the models."""
     return ModelList(data=await request.app.state.catalog.openai_models())
 
 
-@router.get("/models/{model}", responses=openai_responses(), response_model_exclude_none=True)
-async def get_model(request: Request, model: str) -> Model:
+@router.get("/models/{model}", responses=openai_responses(answer_example(MODEL)), response_model_exclude_none=True)
+async def get_model(request: Request, model: Annotated[str, Path(examples=["gemma"])]) -> Model:
     """Tell of one model."""
     found: Model = await request.app.state.catalog.openai_model(model)
     return found
@@ -36,8 +51,7 @@ async def get_model(request: Request, model: str) -> Model:
 )
 async def create_chat_completion(request: Request, body: ChatRequest) -> Response:
     """Answer a chat, at once or, with `stream`, as it is generated."""
-    await request.app.state.catalog.check_model(body.model, "text")
-    return await answer(request, endpoints.OpenAIChat(body))
+    return await answer(request, body)
 
 
 @router.post(
@@ -48,8 +62,7 @@ async def create_chat_completion(request: Request, body: ChatRequest) -> Respons
 )
 async def create_completion(request: Request, body: CompletionRequest) -> Response:
     """Continue a text, or several, at once or, with `stream`, as they are generated."""
-    await request.app.state.catalog.check_model(body.model, "text")
-    return await answer(request, endpoints.OpenAICompletion(body))
+    return await answer(request, body)
 
 
 @router.post(
@@ -60,5 +73,4 @@ async def create_completion(request: Request, body: CompletionRequest) -> Respon
 )
 async def generate_images(request: Request, body: ImagesRequest) -> Response:
     """Draw images, at once or, with `stream`, with previews."""
-    await request.app.state.catalog.check_model(body.model, "image")
-    return await answer(request, endpoints.OpenAIImages(body))
+    return await answer(request, body)

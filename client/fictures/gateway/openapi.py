@@ -71,6 +71,9 @@ class ImageModels(BaseModel):
     models: list[ImageModel]
 
 
+APIS = ("/api/", "/v1/")
+"""What the paths of the two APIs start with; all else is for everybody."""
+
 Responses = dict[int | str, dict[str, Any]]
 
 TEXT = {"prompt": "Once upon a time", "max_tokens": 24, "temperature": 0.7}
@@ -89,6 +92,42 @@ IMAGE = {"prompt": "a lighthouse at night", "width": 256, "height": 256, "num_in
 CHAT = {"model": "gemma", "messages": [{"role": "user", "content": "Tell me a story."}], "max_tokens": 24}
 COMPLETION = {"model": "gemma", "prompt": "Once upon a time", "max_tokens": 24}
 IMAGES = {"model": "sdxl", "prompt": "a lighthouse at night", "size": "256x256", "num_inference_steps": 6}
+
+TEXT_MODELS = {
+    "models": [
+        {
+            "id": "gemma",
+            "name": "google/gemma-2b-it",
+            "type": "text-generation",
+            "framework": "vllm",
+            "max_tokens": 4096,
+            "status": "ready",
+        }
+    ]
+}
+IMAGE_MODELS = {
+    "models": [
+        {
+            "id": "sdxl",
+            "name": "stabilityai/stable-diffusion-xl-base-1.0",
+            "type": "image-generation",
+            "framework": "diffusers",
+            "device": "auto",
+            "status": "ready",
+        }
+    ]
+}
+MODEL = {"id": "gemma", "object": "model", "created": 1750000000, "owned_by": "fictures"}
+HEALTHY = {
+    "status": "healthy",
+    "reason": None,
+    "models": {"gemma": "ready", "sdxl": "ready", "sdxl_stream": "ready"},
+}
+METRICS = """\
+# HELP fictures_gateway_requests_running Requests under way.
+# TYPE fictures_gateway_requests_running gauge
+fictures_gateway_requests_running 3.0
+"""
 
 _COMMON = {
     400: "The request is wrong; the message names the parameter, its value and what is allowed.",
@@ -110,30 +149,46 @@ def stream_of(*events: type[BaseModel]) -> Responses:
     return {200: {"description": "The answer; server-sent events when it is streamed.", "content": content}}
 
 
-def responses(stream: Responses | None = None) -> Responses:
+def responses(answer: Responses | None = None) -> Responses:
     """The statuses of an endpoint of the Fictures API."""
-    return {**{status: {"description": text, "model": Error} for status, text in _COMMON.items()}, **(stream or {})}
+    return {**{status: {"description": text, "model": Error} for status, text in _COMMON.items()}, **(answer or {})}
 
 
-def openai_responses(stream: Responses | None = None) -> Responses:
+def openai_responses(answer: Responses | None = None) -> Responses:
     """The statuses of an endpoint of the OpenAI API."""
     described: Responses = {status: {"description": text, "model": OpenAIError} for status, text in _COMMON.items()}
-    return {**described, **(stream or {})}
+    return {**described, **(answer or {})}
 
 
-def leave_out_422(app: FastAPI) -> None:
-    """Take the status 422, which FastAPI writes down for every endpoint, from OpenAI's API, which answers 400."""
+_KEY = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+"""Ways to send an API key."""
+
+
+def complete(app: FastAPI, *, asks_for_keys: bool) -> None:
+    """Say in the document what FastAPI does not: that OpenAI's API has no 422, and which requests need a key."""
     whole = app.openapi
 
     def document() -> dict[str, Any]:
         described = whole()
         for path, operations in described["paths"].items():
-            if path.startswith("/v1/"):
-                for operation in operations.values():
+            for operation in operations.values():
+                if path.startswith("/v1/"):
                     operation["responses"].pop("422", None)
+                if asks_for_keys and path.startswith(APIS):
+                    operation["security"] = [{name: []} for name in _KEY]
+        if asks_for_keys:
+            described["components"]["securitySchemes"] = _KEY
         return described
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def answer_example(content: Any, media_type: str = "application/json") -> Responses:
+    """What an endpoint answers when all is well, shown on its page."""
+    return {200: {"content": {media_type: {"example": content}}}}
 
 
 def body_examples(*examples: dict[str, Any]) -> dict[str, Any]:

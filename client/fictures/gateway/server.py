@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+import socket
+
 import uvicorn
+from fastapi import FastAPI
 
 from fictures.errors import ConfigurationError
 from fictures.gateway import logs
 from fictures.gateway.app import create_app
 from fictures.gateway.exposure import check_exposure
 from fictures.settings import Settings
+
+
+class _Server(uvicorn.Server):
+    """Ends what still runs after `timeout` seconds of a shutdown by an error, so that each answer has its end."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, timeout: float) -> None:
+        super().__init__(config)
+        self._app, self._timeout = app, timeout
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let running requests end."""
+        ending = asyncio.create_task(self._end_calls())
+        await super().shutdown(sockets)
+        ending.cancel()
+
+    async def _end_calls(self) -> None:
+        await asyncio.sleep(self._timeout)
+        await self._app.state.end_calls()
 
 
 def serve(settings: Settings) -> None:
@@ -19,16 +42,17 @@ def serve(settings: Settings) -> None:
     """
     check_exposure(settings)
     logs.configure(settings.log_level, settings.log_format)
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=settings.api_host,
         port=settings.api_port,
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=round(settings.api_shutdown_timeout) + 1,
+        timeout_graceful_shutdown=math.ceil(settings.api_shutdown_timeout) + 2,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, app, settings.api_shutdown_timeout)
     try:
         server.run()
     except SystemExit as ended:  # what uvicorn does when it cannot bind; its log says why

@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from fictures.gateway.endpoints import IMAGE_MODEL, TEXT_MODEL
-from fictures.image_request import streaming_model
+from fictures.gateway.health import HealthReport
+from fictures.gateway.openapi import HEALTHY, METRICS, answer_example
 
 PAGE = Path(__file__).parent / "page"
-_HEALTH_SECONDS = 5.0
-_NEEDED = (TEXT_MODEL, IMAGE_MODEL, streaming_model(IMAGE_MODEL))
 _POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -36,28 +34,28 @@ router = APIRouter(tags=["Service"])
 
 
 @router.head("/health", include_in_schema=False)
-@router.get("/health", responses={503: {"description": "Something is down; `reason` says what."}})
+@router.get(
+    "/health",
+    response_model=HealthReport,
+    responses={**answer_example(HEALTHY), 503: {"description": "Something is down; `reason` says what."}},
+)
 async def health(request: Request) -> JSONResponse:
-    """Whether texts and images can be made now: the engines are asked."""
-    found = await request.app.state.client.health(timeout=_HEALTH_SECONDS)
-    down = [name for name in _NEEDED if found.models.get(name) != "ready"]
-    reason = found.reason or (f"{down[0]}: {found.models.get(down[0], 'not there')}" if down else None)
-    body: dict[str, Any] = {
-        "status": "unhealthy" if reason else "healthy",
-        "reason": reason,
-        "models": dict(found.models),
-    }
-    return JSONResponse(body, 503 if reason else 200)
+    """Whether texts and images can be made now: the engines are asked. Where keys are needed, details need one."""
+    state = request.app.state
+    report: HealthReport = await state.health.report()
+    if not state.access.knows(request.headers):
+        report = report.brief()
+    return JSONResponse(report.model_dump(), 200 if report.is_healthy else 503)
 
 
 @router.head("/health/live", include_in_schema=False)
-@router.get("/health/live")
+@router.get("/health/live", responses=answer_example({"status": "alive"}))
 async def live() -> dict[str, str]:
     """Whether the gateway itself answers."""
     return {"status": "alive"}
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=PlainTextResponse, responses=answer_example(METRICS, "text/plain"))
 async def metrics(request: Request) -> Response:
     """The gateway's metrics, for Prometheus."""
     return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from tritonclient.grpc import service_pb2
 
 from fictures.errors import ServerError
+from fictures.image_request import files_with_seeds
 from fictures.tensors import first_of, outputs_of
+
+FinishReason = Literal["stop", "length"]
+_FINISH_REASONS: Mapping[bytes, FinishReason] = {b"stop": "stop", b"length": "length"}
+
+_PIECE = 3 * 2**17
+"""Bytes; a multiple of 3, after which base64 goes on as it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,7 @@ class TextPiece:
 
     index: int
     text: str
-    finish_reason: str | None
+    finish_reason: FinishReason | None
     num_output_tokens: int
     logprobs: tuple[TokenLogprob, ...] = ()
 
@@ -56,7 +64,7 @@ class TextReader:
         """Read one response; None when it carries nothing new, as an empty final response does.
 
         Raises:
-            ServerError: the tensors do not fit each other.
+            ServerError: the tensors do not fit each other, or a text was aborted.
         """
         outputs = outputs_of(response)
         texts = outputs.get("text_output")
@@ -130,11 +138,7 @@ def read_images(response: service_pb2.ModelInferResponse) -> tuple[ImageFile, ..
     Raises:
         ServerError: an image has no seed.
     """
-    outputs = outputs_of(response)
-    files, seeds = outputs.get("image", []), outputs.get("seed", [])
-    if len(files) != len(seeds):
-        raise ServerError(f"the server answered with {len(files)} images and {len(seeds)} seeds")
-    return tuple(ImageFile(file, seed) for file, seed in zip(files, seeds, strict=True))
+    return tuple(ImageFile(file, seed) for file, seed in files_with_seeds(outputs_of(response)))
 
 
 def read_image_event(response: service_pb2.ModelInferResponse) -> ImageEvent | None:
@@ -150,6 +154,11 @@ def read_image_event(response: service_pb2.ModelInferResponse) -> ImageEvent | N
     if step is None:
         return None
     return ImageStep(step, first_of(outputs, "total_steps") or 0, tuple(outputs.get("preview", ())))
+
+
+def base64_text(data: bytes) -> str:
+    """A file in base64. In pieces, between which other threads can run."""
+    return "".join(base64.b64encode(data[at : at + _PIECE]).decode() for at in range(0, len(data), _PIECE))
 
 
 def read_logprobs(data: bytes) -> tuple[TokenLogprob, ...]:
@@ -173,8 +182,11 @@ def _token_logprob(candidates: Sequence[Mapping[str, Any]]) -> TokenLogprob:
     return TokenLogprob(token, logprob, tuple((text, value) for text, value, _ in likeliest))
 
 
-def _finish_reason(reason: bytes) -> str | None:
-    return None if reason in (b"None", b"") else reason.decode()
+def _finish_reason(reason: bytes) -> FinishReason | None:
+    found = _FINISH_REASONS.get(reason)
+    if found is None and reason not in (b"None", b""):
+        raise ServerError(f"the server ended a text before it was complete: {reason.decode(errors='replace')}")
+    return found
 
 
 def _append(before: TextPiece, piece: TextPiece) -> TextPiece:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError, from_json
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic_core import from_json
 
-from fictures.translation.answers import ImageFile, ImageStep, TextAnswer
+from fictures.translation.answers import ImageFile, ImageStep, TextAnswer, base64_text
+from fictures.translation.body import Body
 from fictures.translation.calls import ImageCall, TextCall
 
 MOST_CHARACTERS = 10_000
@@ -20,36 +20,14 @@ Prompt = Annotated[str, StringConstraints(min_length=1)]
 ImagePrompt = Annotated[str, StringConstraints(min_length=1, max_length=MOST_CHARACTERS, pattern=r"\S")]
 
 
-MOST_FIELDS = 100
-"""Of a body. Each unknown one is an error of its own, which takes time and memory."""
-
-
-def check_size(body: Any) -> Any:
-    """Refuse a body that no one has written for this API."""
-    if isinstance(body, dict) and len(body) > MOST_FIELDS:
-        raise PydanticCustomError("too_many_fields", "the body has more than {most} fields", {"most": MOST_FIELDS})
-    return body
-
-
-class _Request(BaseModel):
-    """A request's body. A number in quotes is no number, a name that is not listed is an error."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    _check_size = model_validator(mode="before")(check_size)
-
-
-class TextRequest(_Request):
-    """Text to generate, at once or streamed."""
+class _SampledText(Body):
+    """What texts with and without a form have in common."""
 
     prompt: Prompt = Field(description="The text to continue, as the model sees it.")
     max_tokens: int = Field(2048, ge=1, le=8192, description="Most tokens to generate.")
     temperature: float = Field(0.7, ge=0, le=2, description="0 always takes the likeliest token.")
     top_p: float = Field(
         0.9, ge=0, le=1, description="Choose among the likeliest tokens that together have this probability; 0: greedy."
-    )
-    stop_sequences: Annotated[list[Annotated[str, StringConstraints(min_length=1)]], Field(fail_fast=True)] | None = (
-        Field(None, max_length=64, description="End before any of these texts.")
     )
 
     def to_call(self, model: str) -> TextCall:
@@ -63,11 +41,21 @@ class TextRequest(_Request):
             "max_tokens": self.max_tokens,
             "temperature": 0.0 if greedy else self.temperature,
             "top_p": 1.0 if greedy else self.top_p,
-            "stop": self.stop_sequences,
         }
 
 
-class GuidedDecoding(_Request):
+class TextRequest(_SampledText):
+    """Text to generate, at once or streamed."""
+
+    stop_sequences: Annotated[list[Annotated[str, StringConstraints(min_length=1)]], Field(fail_fast=True)] | None = (
+        Field(None, max_length=64, description="End before any of these texts.")
+    )
+
+    def _sampling(self) -> dict[str, Any]:
+        return {**super()._sampling(), "stop": self.stop_sequences}
+
+
+class GuidedDecoding(Body):
     """The form that a text must have: the field of the same name as `type`, and no other."""
 
     type: Literal["json", "regex", "choice", "grammar"] = Field(description="Which kind of form.")
@@ -93,8 +81,8 @@ class GuidedDecoding(_Request):
         return {self.type: value[self.type]}
 
 
-class StructuredTextRequest(TextRequest):
-    """Text that must have a form."""
+class StructuredTextRequest(_SampledText):
+    """Text that must have a form. It has no stop sequences: where one ends a text, its form need not be complete."""
 
     guided_decoding: GuidedDecoding
 
@@ -102,7 +90,7 @@ class StructuredTextRequest(TextRequest):
         return {**super()._sampling(), "structured_outputs": self.guided_decoding.form}
 
 
-class ImageRequest(_Request):
+class ImageRequest(Body):
     """An image to draw."""
 
     prompt: ImagePrompt = Field(description="What is to be seen.")
@@ -256,17 +244,16 @@ def image_response(file: ImageFile, request: ImageRequest, model: str) -> ImageR
 
 def image_event(event: ImageStep | tuple[ImageFile, ...], request: ImageRequest, model: str) -> ImageEvent:
     """The event that tells of a step, or of the image."""
-    common: dict[str, Any] = {"total_steps": request.num_inference_steps, "model": model}
-    common |= {"width": request.width, "height": request.height}
+    common: dict[str, Any] = {"model": model, "width": request.width, "height": request.height}
     if isinstance(event, ImageStep):
         preview = data_url(event.previews[0], "jpeg") if event.previews else None
-        return ImageEvent(step=event.step, preview_url=preview, done=False, **common)
+        return ImageEvent(step=event.step, total_steps=event.total_steps, preview_url=preview, done=False, **common)
     (file,) = event
-    return ImageEvent(
-        step=request.num_inference_steps, image_url=data_url(file.data, "png"), seed=file.seed, done=True, **common
-    )
+    steps = request.num_inference_steps
+    url = data_url(file.data, "png")
+    return ImageEvent(step=steps, total_steps=steps, image_url=url, seed=file.seed, done=True, **common)
 
 
 def data_url(data: bytes, kind: str) -> str:
     """A file of image format `kind` as a URL that holds it."""
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return f"data:image/{kind};base64,{base64_text(data)}"

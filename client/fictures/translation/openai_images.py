@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 
 from openai.types import Image, ImageGenCompletedEvent, ImageGenPartialImageEvent, ImagesResponse
 
-from fictures.translation.answers import ImageFile, ImageStep
+from fictures.translation.answers import ImageFile, ImageStep, base64_text
 from fictures.translation.openai_requests import ImagesRequest
 
 ImageEvent = ImageGenPartialImageEvent | ImageGenCompletedEvent
@@ -15,7 +14,7 @@ ImageEvent = ImageGenPartialImageEvent | ImageGenCompletedEvent
 
 def images_response(files: Sequence[ImageFile], request: ImagesRequest, created: int) -> ImagesResponse:
     """The body that answers an `ImagesRequest`. Each image has one field more than OpenAI's: its seed."""
-    images = [Image.model_validate({"b64_json": _text(file.data), "seed": file.seed}) for file in files]
+    images = [Image.model_validate({"b64_json": base64_text(file.data), "seed": file.seed}) for file in files]
     return ImagesResponse(created=created, data=images, size=request.size, output_format=request.output_format)
 
 
@@ -28,7 +27,7 @@ class ImageEvents:
         self._partial_images = 0
 
     def __call__(self, event: ImageStep | tuple[ImageFile, ...]) -> ImageEvent | None:
-        """The event that tells of a preview or of the image; None of a step without a preview."""
+        """The event that tells of a preview or of the image; None of a step whose preview was not asked for."""
         if not isinstance(event, ImageStep):
             (file,) = event
             return ImageGenCompletedEvent.model_validate(
@@ -39,7 +38,8 @@ class ImageEvents:
                     "seed": file.seed,
                 }
             )
-        if not event.previews or self._partial_images >= self._request.partial_images:
+        is_due = event.step % self._request.steps_to_a_preview(event.total_steps) == 0
+        if not event.previews or not is_due or self._partial_images >= self._request.partial_images:
             return None
         self._partial_images += 1
         return ImageGenPartialImageEvent.model_validate(
@@ -52,7 +52,7 @@ class ImageEvents:
 
     def _common(self, data: bytes, output_format: str) -> dict[str, object]:
         return {
-            "b64_json": _text(data),
+            "b64_json": base64_text(data),
             "created_at": self._created,
             "background": "opaque",
             "quality": "auto",
@@ -68,7 +68,3 @@ _NO_TOKENS = {
     "total_tokens": 0,
 }
 """The image model counts none, and OpenAI's schema asks for the numbers."""
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()

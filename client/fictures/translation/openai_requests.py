@@ -8,17 +8,18 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from fictures.translation.body import Body
 from fictures.translation.calls import ImageCall, TextCall
-from fictures.translation.fictures_api import MOST_CHARACTERS, ImagePrompt, check_size
+from fictures.translation.fictures_api import MOST_CHARACTERS, ImagePrompt
 
 UNTIL_THE_CONTEXT_ENDS = 2**20
 """More tokens than any context has: the server ends a text, with `length`, where the model's context ends."""
 
-DEFAULT_STEPS = 30
-"""Denoising steps that an image takes where neither the request nor the model's files say otherwise."""
+MOST_BIASES = 1024
+"""Tokens in `logit_bias`."""
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 Stop = NonEmpty | Annotated[list[NonEmpty], Field(max_length=64, fail_fast=True)]
@@ -46,36 +47,31 @@ _WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
 }
 
 
-class _Request(BaseModel):
-    """A request's body. A number in quotes is no number; null is the same as not given."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+class _Request(Body):
+    """A request's body. Null is the same as not given."""
 
     model: NonEmpty = Field(description="A model of `GET /v1/models`.")
     user: str | None = Field(None, description="Taken, and not used.")
     safety_identifier: str | None = Field(None, description="Taken, and not used.")
     prompt_cache_key: str | None = Field(None, description="Taken, and not used.")
 
-    @model_validator(mode="before")
     @classmethod
-    def _without_what_has_no_effect(cls, body: Any) -> Any:
-        if not isinstance(check_size(body), dict):
-            return body
-        return {name: value for name, value in body.items() if value is not None and not cls._is_neutral(name, value)}
-
-    @classmethod
-    def _is_neutral(cls, name: str, value: Any) -> bool:
-        neutral = _WITHOUT_EFFECT.get(name, ())
-        return name not in cls.model_fields and any(type(value) is type(one) and value == one for one in neutral)
+    def _says_nothing(cls, name: str, value: Any) -> bool:
+        neutral = () if name in cls.model_fields else _WITHOUT_EFFECT.get(name, ())
+        return value is None or any(type(value) is type(one) and value == one for one in neutral)
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Body):
     """What a stream tells beside the text."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     include_usage: bool = Field(False, description="One more event, with the number of tokens, before the end.")
     include_obfuscation: Literal[False] = Field(False, description="Not supported.")
+
+
+def _not_too_many(biases: Any) -> Any:
+    if isinstance(biases, dict) and len(biases) > MOST_BIASES:
+        raise PydanticCustomError("too_long", "more than {most} tokens", {"most": MOST_BIASES})
+    return biases
 
 
 class _TextRequest(_Request):
@@ -91,8 +87,8 @@ class _TextRequest(_Request):
     seed: int | None = Field(None, ge=-(2**63), lt=2**63, description="Same seed, same text.")
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    logit_bias: dict[str, float] | None = Field(
-        None, max_length=1024, description="Token id to a number from -100 to 100."
+    logit_bias: Annotated[dict[str, float], BeforeValidator(_not_too_many)] | None = Field(
+        None, description="Token id to a number from -100 to 100; 1024 tokens at most."
     )
 
     top_k: int | None = Field(None, ge=-1, description="vLLM's: choose among this many likeliest tokens; 0: all.")
@@ -161,37 +157,29 @@ class CompletionRequest(_TextRequest):
         return [TextCall(self.model, prompt, sampling=sampling, with_logprobs=with_logprobs) for prompt in self.prompts]
 
 
-class ImageUrl(BaseModel):
+class ImageUrl(Body):
     """A picture in a message."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     url: Annotated[str, StringConstraints(pattern="^data:")] = Field(description="`data:image/png;base64,…`.")
     detail: Literal["auto", "low", "high"] = Field("auto", description="Taken, and not used.")
 
 
-class TextPart(BaseModel):
+class TextPart(Body):
     """A text in a message."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     type: Literal["text"]
     text: str
 
 
-class ImagePart(BaseModel):
+class ImagePart(Body):
     """A picture in a message, for models that read pictures."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     type: Literal["image_url"]
     image_url: ImageUrl
 
 
-class Message(BaseModel):
+class Message(Body):
     """One message of a chat."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     role: Literal["system", "developer", "user", "assistant"]
     content: (
@@ -202,13 +190,10 @@ class Message(BaseModel):
     )
     name: str | None = Field(None, description="Given to the chat template, as all of a message.")
 
-    @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, message: Any) -> Any:
-        """An answer that is sent back has many, such as `refusal`."""
-        if not isinstance(message, dict):
-            return message
-        return {name: value for name, value in message.items() if value is not None}
+    def _says_nothing(cls, name: str, value: Any) -> bool:
+        """An answer that is sent back has many nulls, such as `refusal`."""
+        return value is None
 
     def to_template(self) -> dict[str, Any]:
         """The message as chat templates know it, which have no role `developer`."""
@@ -216,10 +201,10 @@ class Message(BaseModel):
         return message | {"role": "system"} if self.role == "developer" else message
 
 
-class JsonSchema(BaseModel):
+class JsonSchema(Body):
     """A JSON schema with a name."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     name: NonEmpty
     description: str | None = None
@@ -227,10 +212,8 @@ class JsonSchema(BaseModel):
     strict: bool | None = Field(None, description="The schema always holds.")
 
 
-class ResponseFormat(BaseModel):
+class ResponseFormat(Body):
     """The form that an answer must have."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
@@ -304,7 +287,7 @@ class ImagesRequest(_Request):
     negative_prompt: Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)] | None = Field(
         None, description="The image model's: what is not to be seen."
     )
-    num_inference_steps: int | None = Field(None, ge=1, le=100, description="The image model's: denoising steps; 30.")
+    num_inference_steps: int | None = Field(None, ge=1, le=100, description="The image model's: denoising steps.")
     guidance_scale: float | None = Field(None, ge=0, le=30, description="The image model's: weight of the prompt; 7.5.")
     seed: int | None = Field(None, ge=0, lt=2**63, description="The image model's: same seed, same image.")
     scheduler: NonEmpty | None = Field(None, description="The image model's: how the noise is removed.")
@@ -331,12 +314,16 @@ class ImagesRequest(_Request):
         width, height = self.size.split("x")
         return int(width), int(height)
 
+    def steps_to_a_preview(self, total_steps: int) -> int:
+        """After how many steps each a preview comes. The last step has none: there the image is done."""
+        return max(1, total_steps // (self.partial_images + 1))
+
     def to_call(self) -> ImageCall:
         """The call that draws the images."""
         width, height = self.sides
         names = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "seed", "scheduler")
         given = {name: getattr(self, name) for name in (*names, "output_format") if getattr(self, name) is not None}
-        # The last step has no preview: there the image is done.
-        steps = self.num_inference_steps or DEFAULT_STEPS
-        preview_every = max(1, steps // (self.partial_images + 1)) if self.partial_images else 0
+        # How many steps there are if none are given, only the model knows.
+        every = self.steps_to_a_preview(self.num_inference_steps or 1)
+        preview_every = every if self.partial_images else 0
         return ImageCall(self.model, given | {"width": width, "height": height}, self.n, preview_every)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from openai.types import Completion, CompletionUsage
 from openai.types.chat import ChatCompletion
 from openai.types.chat.chat_completion_token_logprob import ChatCompletionTokenLogprob, TopLogprob
 
-from fictures.translation.answers import TextAnswer, TextPiece, TokenLogprob
+from fictures.translation.answers import FinishReason, TextAnswer, TextPiece, TokenLogprob
 from fictures.translation.openai_requests import ChatRequest, CompletionRequest
-
-FinishReason = Literal["stop", "length"]
 
 
 class Completions:
@@ -161,9 +159,7 @@ class Usage:
 
 def finish_reason(piece: TextPiece, *, is_whole: bool) -> FinishReason | None:
     """OpenAI's word for why a text ended; None while it goes on."""
-    if piece.finish_reason is None and not is_whole:
-        return None
-    return "length" if piece.finish_reason == "length" else "stop"
+    return piece.finish_reason or ("stop" if is_whole else None)
 
 
 def _chat_logprob(token: TokenLogprob, most: int) -> ChatCompletionTokenLogprob:

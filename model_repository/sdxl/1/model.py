@@ -58,7 +58,11 @@ class Relay:
         self._key = uuid.uuid4().hex
         # Copies: a request's own tensors are gone when `execute` returns.
         self._inputs = [pb_utils.Tensor(tensor.name(), tensor.as_numpy().copy()) for tensor in request.inputs()]
+        self._id = request.request_id()
         self._parameters = json.loads(request.parameters() or "{}")
+        # Not as `InferenceRequest(trace=…)`: Triton 2.51 frees it when `execute` returns and crashes on it afterwards.
+        if context := request.trace().get_context():
+            self._parameters["traceparent"] = json.loads(context)["traceparent"]
 
     def run(self) -> None:
         """Waits for the engine's answer and passes it on."""
@@ -80,13 +84,23 @@ class Relay:
             if self._sender is None or not self._sender.is_cancelled():
                 return
         prompt = pb_utils.Tensor("prompt", np.array([b""], dtype=np.object_))
-        for _ in _engine_request([prompt], {"cancel": self._key}).exec(decoupled=True):
+        cancellation = pb_utils.InferenceRequest(
+            model_name=_ENGINE, requested_output_names=_OUTPUTS, inputs=[prompt], parameters={"cancel": self._key}
+        )
+        for _ in cancellation.exec(decoupled=True):
             pass
 
     def _ask(self) -> Any:
         parameters = self._parameters | {"relayed": True, "cancel_key": self._key}
+        request = pb_utils.InferenceRequest(
+            request_id=self._id,
+            model_name=_ENGINE,
+            requested_output_names=_OUTPUTS,
+            inputs=self._inputs,
+            parameters=parameters,
+        )
         answer = _failure("the image engine ended without an answer", pb_utils.TritonError.INTERNAL)
-        for response in _engine_request(self._inputs, parameters).exec(decoupled=True):
+        for response in request.exec(decoupled=True):
             if response.has_error():  # Triton's own: the engine's come in place of an image
                 message = response.error().message()
                 return _failure(
@@ -95,12 +109,6 @@ class Relay:
             if response.output_tensors():
                 answer = _answer(response)
         return answer
-
-
-def _engine_request(inputs: list[Any], parameters: dict[str, Any]) -> Any:
-    return pb_utils.InferenceRequest(
-        model_name=_ENGINE, requested_output_names=_OUTPUTS, inputs=inputs, parameters=parameters
-    )
 
 
 def _answer(response: Any) -> Any:

@@ -27,6 +27,7 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> None:
         from image_engine.errors import ImageError, InternalError
+        from image_engine.origin import readable_id
         from image_engine.responses import ResponseStream
 
         for request in requests:
@@ -37,7 +38,7 @@ class TritonPythonModel:
                 self._metrics.failed(error.code.lower())
                 stream.fail(error)
             except Exception as error:
-                pb_utils.Logger.log_error(f"[image] a request could not be read: {error!r}")
+                pb_utils.Logger.log_error(f"[image] request {readable_id(request)} could not be read: {error!r}")
                 self._metrics.failed("internal")
                 stream.fail(InternalError(f"the request could not be read: {error!r}"))
 

@@ -5,6 +5,7 @@ are new, denoise, report, and hand those that are done to other threads, which d
 """
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from enum import Enum
@@ -22,6 +23,7 @@ from image_engine.metrics import Metrics
 from image_engine.model import ImageModel
 from image_engine.request import ImageRequest
 from image_engine.responses import ResponseStream
+from image_engine.tracing import Tracer
 
 _STOP_TIMEOUT = 20.0  # seconds
 
@@ -42,6 +44,7 @@ class ImageEngine:
         self._setup = setup
         self._metrics = metrics
         self._log = logger
+        self._tracer = Tracer(logger)
         self._state = EngineState.IDLE
         self._load_error: ImageError | None = None
         self._model: ImageModel | None = None
@@ -104,6 +107,7 @@ class ImageEngine:
             with self._changed:
                 self._changed.wait_for(lambda: not self._finishing, _STOP_TIMEOUT)
             self._finisher.stop()
+        self._tracer.stop()
 
     # --- in the engine's thread ---
 
@@ -184,11 +188,12 @@ class ImageEngine:
         try:
             return not job.request.relayed and job.stream.is_cancelled()
         except Exception as error:
-            self._log.log_warn(f"[image] Triton does not tell if a request is cancelled: {error!r}")
+            self._log.log_warn(f"[image] Triton does not tell if {_named([job])} is cancelled: {error!r}")
             return False
 
     def _start(self, job: Job) -> bool:
         """Encodes the prompt and makes the noise of a request's images; False if that failed and was answered."""
+        job.times.started = time.time_ns()
         try:
             job.drawings = self._model.start(job.request)
         except Exception as error:
@@ -205,6 +210,7 @@ class ImageEngine:
         done = [job for job in alive if job.denoised]
         self._finishing.update(done)
         for job in done:
+            job.times.denoised = time.time_ns()
             self._remove(job)
         for job in done:
             self._finisher.finish(job, idle=not self._all_jobs())
@@ -259,12 +265,13 @@ class ImageEngine:
 
     def _fail(self, jobs: Sequence[Job], error: Exception) -> None:
         if not isinstance(error, ImageError):
-            self._log.log_error(f"[image] {len(jobs)} requests failed: {error!r}")
+            self._log.log_error(f"[image] {_named(jobs)} failed: {error!r}")
         for job in jobs:
             self._remove(job)
             if not job.stream.finished:
                 job.stream.fail(explain(error, job))
                 self._metrics.failed(reason(error))
+                self._tracer.record(job, reason(error))
         self._count()
 
     def _finished(self, job: Job, error: Exception | None) -> None:
@@ -278,4 +285,11 @@ class ImageEngine:
         else:
             self._metrics.failed(reason(error))
             if not isinstance(error, ImageError):
-                self._log.log_error(f"[image] a request failed after its last step: {error!r}")
+                self._log.log_error(f"[image] {_named([job])} failed after its last step: {error!r}")
+        self._tracer.record(job, None if error is None else reason(error))
+
+
+def _named(jobs: Sequence[Job]) -> str:
+    """Requests by the ids that they came with."""
+    ids = ", ".join(job.request.request_id or "(no id)" for job in jobs)
+    return f"request {ids}" if len(jobs) == 1 else f"{len(jobs)} requests ({ids})"

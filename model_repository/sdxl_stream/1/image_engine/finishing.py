@@ -1,6 +1,7 @@
 """What follows the last denoising step: decoding, then encoding and sending, beside the steps of others."""
 
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -57,6 +58,7 @@ class Finisher:
                 raise Cancelled("the request was cancelled")
             with self._on_stream():
                 pictures = self._pictures(job)
+            job.times.decoded = time.time_ns()
             job.drawings.clear()
             self._encoding.submit(self._send, job, pictures)
         except Exception as error:

@@ -10,6 +10,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from image_engine.errors import InvalidArgument
+from image_engine.origin import readable_id, trace_headers
 from image_engine.parameters import BY_NAME, MOST_CHARACTERS, PARAMETERS, Parameter
 
 HEALTH_CHECK = "health_check"
@@ -21,10 +22,12 @@ CANCEL_KEY = "cancel_key"
 """Request parameter: a name by which a later request with `CANCEL` can cancel this one."""
 CANCEL = "cancel"
 """Request parameter: cancels the request with this `CANCEL_KEY`, for a caller whose Triton cannot (BLS in 2.51)."""
+TRACEPARENT = "traceparent"
+"""Request parameter: the trace that this request is part of, in W3C's words, where Triton does not know of it (BLS)."""
 
 # Request parameters that Triton's own front ends set or read.
 _TRITON_PARAMETERS = ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "binary_data_output")
-_KNOWN = frozenset([*_TRITON_PARAMETERS, HEALTH_CHECK, RELAYED, CANCEL_KEY, CANCEL])
+_KNOWN = frozenset([*_TRITON_PARAMETERS, HEALTH_CHECK, RELAYED, CANCEL_KEY, CANCEL, TRACEPARENT])
 _SEEDS = 2**63
 _RANDOM_SEEDS = 2**32  # short enough to be typed
 
@@ -46,6 +49,8 @@ class ImageRequest:
     preview_every: int
     relayed: bool
     cancel_key: str | None
+    request_id: str
+    trace_headers: dict[str, str]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -72,7 +77,14 @@ class ImageRequest:
         if seed is None:
             seed = secrets.randbelow(_RANDOM_SEEDS)
         seeds = tuple((seed + number) % _SEEDS for number in range(values.pop("num_images")))
-        return cls(**values, seeds=seeds, relayed=flag(parameters, RELAYED), cancel_key=parameters.get(CANCEL_KEY))
+        return cls(
+            **values,
+            seeds=seeds,
+            relayed=flag(parameters, RELAYED),
+            cancel_key=parameters.get(CANCEL_KEY),
+            request_id=readable_id(request),
+            trace_headers=_trace_headers(request, parameters),
+        )
 
 
 def flag(parameters: Mapping[str, Any], name: str) -> bool:
@@ -97,6 +109,12 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
 def read_parameters(request: Any) -> dict[str, Any]:
     """The request parameters of a `pb_utils.InferenceRequest`."""
     return json.loads(request.parameters() or "{}")
+
+
+def _trace_headers(request: Any, parameters: Mapping[str, Any]) -> dict[str, str]:
+    if parent := parameters.get(TRACEPARENT):
+        return {"traceparent": str(parent)}
+    return trace_headers(request)
 
 
 def _value(request: Any, parameter: Parameter, defaults: Mapping[str, Any]) -> Any:

@@ -1,6 +1,5 @@
-"""The Fictures API, translated: bodies to the tensors that Triton gets, and Triton's responses to bodies and events."""
+"""The Fictures API's texts, translated: bodies to Triton's tensors, and its responses to bodies and events."""
 
-import base64
 import json
 import math
 import reprlib
@@ -8,28 +7,15 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from translated import (
-    NUMBERS_ARE_NOT,
-    guided_call,
-    image_call,
-    image_stream_call,
-    inputs,
-    read,
-    refused,
-    response,
-    sampling,
-    text,
-    text_call,
-)
+from translated import NUMBERS_ARE_NOT, guided_call, inputs, read, refused, response, sampling, text, text_call
 from tritonclient.grpc import service_pb2 as pb
 
 from fictures import InvalidRequest, ServerError
 from fictures.tensors import inputs_of
 from fictures.translation import fictures_api as api
-from fictures.translation.answers import ImageFile, ImageStep, joined, read_image_event
-from fictures.translation.answers import read_images as images_of
+from fictures.translation.answers import joined
 
-# Requests for text
+# # Requests for text
 
 
 def test_a_prompt_is_all_that_a_text_needs() -> None:
@@ -136,7 +122,11 @@ def test_a_body_is_an_object(body: Any) -> None:
     assert refused(api.TextRequest, body) == {""}
 
 
-# Requests for text that has a form
+def test_a_body_of_thousands_of_fields_is_one_error() -> None:
+    assert refused(api.TextRequest, dict.fromkeys(map(str, range(5000)))) == {""}
+
+
+# # Requests for text that has a form
 
 
 FORMS: list[tuple[str, Any]] = [
@@ -162,10 +152,16 @@ def test_the_forms_that_are_not_meant_may_be_null() -> None:
 
 
 def test_a_text_that_has_a_form_takes_what_other_texts_take() -> None:
-    body = {"prompt": "Once", "top_p": 0, "max_tokens": 3, "stop_sequences": ["."]}
+    body = {"prompt": "Once", "top_p": 0, "max_tokens": 3}
     call = api.StructuredTextRequest(**body, guided_decoding={"type": "regex", "regex": "a"}).to_call("gemma")
     sent = sampling(call)
-    assert (sent["temperature"], sent["top_p"], sent["max_tokens"], sent["stop"]) == (0, 1, 3, ["."])
+    assert (sent["temperature"], sent["top_p"], sent["max_tokens"]) == (0, 1, 3)
+
+
+@pytest.mark.parametrize(("kind", "form"), FORMS)
+def test_but_for_stop_sequences_which_could_end_it_before_its_form_is_complete(kind: str, form: Any) -> None:
+    body = {"prompt": "Once", "guided_decoding": {"type": kind, kind: form}, "stop_sequences": ["e"]}
+    assert refused(api.StructuredTextRequest, body) == {"stop_sequences"}
 
 
 @pytest.mark.parametrize(
@@ -209,105 +205,7 @@ def test_a_schema_that_is_no_json_is_refused_by_its_name() -> None:
         guided_call(type="json", json={"maximum": math.nan}).to_triton(stream=False)
 
 
-# Requests for images
-
-
-def test_a_prompt_is_all_that_an_image_needs() -> None:
-    call = image_call()
-    assert call.to_triton(stream=False).model_name == "sdxl"
-    assert inputs(call) == {
-        "prompt": "harbour",
-        "width": 1344,
-        "height": 768,
-        "num_inference_steps": 30,
-        "guidance_scale": 7.5,
-    }
-
-
-def test_everything_that_is_given_of_an_image_is_sent() -> None:
-    given = {
-        "prompt": "harbour",
-        "negative_prompt": "fog",
-        "width": 512,
-        "height": 256,
-        "num_inference_steps": 8,
-        "guidance_scale": 2.5,
-        "seed": 2**62,
-    }
-    assert inputs(image_call(**given)) == given
-
-
-def test_an_image_streams_from_the_streaming_model() -> None:
-    request = image_stream_call(preview_every=5, seed=3).to_triton(stream=True, request_id="abc")
-    assert (request.model_name, request.id) == ("sdxl_stream", "abc")
-    assert inputs_of(request)["preview_every"] == [5]
-    assert inputs_of(request)["seed"] == [3]
-    assert request.parameters["triton_enable_empty_final_response"].bool_param is True
-
-
-def test_no_preview_is_asked_for_unless_it_is_wanted() -> None:
-    assert inputs(image_stream_call(), stream=True) == inputs(image_call())
-    assert inputs(image_stream_call(preview_every=0), stream=True) == inputs(image_call())
-
-
-def test_seed_0_and_an_empty_negative_prompt_are_values() -> None:
-    sent = inputs(image_call(seed=0, negative_prompt=""))
-    assert (sent["seed"], sent["negative_prompt"]) == (0, "")
-
-
-def test_null_is_no_seed_and_no_negative_prompt() -> None:
-    assert inputs(image_call(seed=None, negative_prompt=None)) == inputs(image_call())
-
-
-SIDES: tuple[list[Any], list[Any]] = ([256, 264, 2048], [0, -8, 248, 255, 257, 260, 2049, 2056, 2**40])
-IMAGE_LIMITS: list[tuple[str, list[Any], list[Any]]] = [
-    ("width", *SIDES),
-    ("height", *SIDES),
-    ("num_inference_steps", [1, 100], [0, -1, 101]),
-    ("guidance_scale", [1, 1.0, 20], [0, 0.99, 20.01, -1, math.nan, math.inf, 10**400]),
-    ("seed", [0, 2**63 - 1], [-1, 2**63, 10**100]),
-    ("prompt", ["a", "a" * 10_000, " a\n", "𝄞" * 10_000], ["", " ", "\n\t", "\u00a0\u2003", "a" * 10_001]),
-    ("negative_prompt", ["", " ", "a" * 10_000], ["a" * 10_001]),
-    ("preview_every", [0, 100], [-1, 101]),
-]
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [(name, value) for name, within, _ in IMAGE_LIMITS for value in within], ids=reprlib.repr
-)
-def test_an_image_request_within_the_limits_is_taken(field: str, value: Any) -> None:
-    image_stream_call(**{field: value}).to_triton(stream=True)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [(name, value) for name, _, beyond in IMAGE_LIMITS for value in beyond], ids=reprlib.repr
-)
-def test_an_image_request_beyond_them_is_refused_by_the_name_of_the_field(field: str, value: Any) -> None:
-    assert refused(api.ImageStreamRequest, {"prompt": "harbour", field: value}) == {field}
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        (name, value)
-        for name in ("width", "height", "num_inference_steps", "guidance_scale", "preview_every")
-        for value in NUMBERS_ARE_NOT
-    ]
-    + [("width", 512.0), ("seed", 1.0), ("seed", "1"), ("seed", True)]
-    + [("prompt", value) for value in (5, None, ["harbour"], "half \ud800")]
-    + [("negative_prompt", value) for value in (5, ["fog"], "\ud800")],
-    ids=reprlib.repr,
-)
-def test_an_image_value_of_another_type_is_refused_and_never_converted(field: str, value: Any) -> None:
-    assert refused(api.ImageStreamRequest, {"prompt": "harbour", field: value}) == {field}
-
-
-@pytest.mark.parametrize("field", ["n", "num_images", "size", "scheduler", "output_format", "preview_every", "base64"])
-def test_a_field_that_an_image_does_not_have_is_refused(field: str) -> None:
-    assert refused(api.ImageRequest, {"prompt": "harbour", field: 1}) == {field}
-
-
-# Answers with text
+# # Answers with text
 
 
 def test_a_text_comes_with_its_reason_and_how_many_tokens_it_took() -> None:
@@ -366,12 +264,22 @@ def test_tensors_that_do_not_fit_each_other_are_the_servers_fault(output: str) -
         read(response(text_output=("BYTES", [b"one"]), **values))
 
 
+@pytest.mark.parametrize("reason", ["abort", "error"])
+def test_a_text_that_was_not_let_come_to_its_end_is_the_servers_fault(reason: str) -> None:
+    with pytest.raises(ServerError, match=f"before it was complete: {reason}"):
+        read(text("half", reasons=[reason]))
+
+
 def test_an_answer_without_text_is_the_servers_fault() -> None:
     with pytest.raises(ServerError, match="without text"):
         joined(read(pb.ModelInferResponse()))
 
 
-# Answers with text that has a form
+def test_the_event_of_an_error_says_what_the_status_would_have_been_and_is_the_last() -> None:
+    assert api.ErrorEvent(error="no", status=503).model_dump() == {"error": "no", "status": 503, "done": True}
+
+
+# # Answers with text that has a form
 
 
 def structured(output: str, form: str, reason: str = "stop") -> api.StructuredTextResponse:
@@ -434,64 +342,6 @@ def test_what_only_python_takes_for_json_is_not_valid(output: str) -> None:
     assert not structured(output, "json").is_valid
 
 
-# Answers with images
-
-
-def drawn(**fields: Any) -> api.ImageStreamRequest:
-    return api.ImageStreamRequest.model_validate({"prompt": "harbour", "width": 512, "height": 256, **fields})
-
-
-def test_an_image_comes_as_a_url_that_holds_it_with_its_size_and_seed() -> None:
-    (file,) = images_of(response(image=("BYTES", [b"\x89PNG\xff"]), seed=("INT64", [2**62])))
-    told = api.image_response(file, drawn(), "sdxl").model_dump()
-    kind, _, data = told.pop("image_url").partition(",")
-    assert (kind, base64.b64decode(data)) == ("data:image/png;base64", b"\x89PNG\xff")
-    assert told == {"model": "sdxl", "width": 512, "height": 256, "seed": 2**62}
-
-
-def test_an_image_of_which_only_the_prompt_was_given_has_the_default_size() -> None:
-    request = api.ImageRequest(prompt="harbour")
-    told = api.image_response(ImageFile(b"", 0), request, "sdxl")
-    assert (told.width, told.height, told.seed) == (1344, 768, 0)
-
-
-def test_an_image_stream_tells_of_each_step_of_previews_and_of_the_image() -> None:
-    common = {"total_steps": 2, "model": "sdxl", "width": 512, "height": 256}
-    responses = [
-        response(step=("INT32", [1]), total_steps=("INT32", [2]), preview=("BYTES", [b"small"])),
-        response(step=("INT32", [2]), total_steps=("INT32", [2])),
-        response(image=("BYTES", [b"large"]), seed=("INT64", [0])),
-    ]
-    events = [event for event in map(read_image_event, responses) if event is not None]
-    told = [api.image_event(event, drawn(num_inference_steps=2), "sdxl").model_dump() for event in events]
-    nothing = {"preview_url": None, "image_url": None, "seed": None}
-    preview, image = "data:image/jpeg;base64,c21hbGw=", "data:image/png;base64,bGFyZ2U="
-    assert told == [
-        common | nothing | {"step": 1, "preview_url": preview, "done": False},
-        common | nothing | {"step": 2, "done": False},
-        common | nothing | {"step": 2, "image_url": image, "seed": 0, "done": True},
-    ]
-
-
-def test_a_response_that_carries_nothing_is_no_image_event() -> None:
-    assert read_image_event(pb.ModelInferResponse()) is None
-    assert images_of(response(image=("BYTES", []), seed=("INT64", []))) == ()
-
-
-@pytest.mark.parametrize("seeds", [[], [1, 2]])
-def test_images_and_seeds_of_other_numbers_are_the_servers_fault(seeds: list[int]) -> None:
-    with pytest.raises(ServerError, match="1 images and"):
-        read_image_event(response(image=("BYTES", [b"x"]), seed=("INT64", seeds)))
-
-
-def test_a_step_may_come_without_a_preview_or_their_total() -> None:
-    assert read_image_event(response(step=("INT32", [1]))) == ImageStep(1, 0, ())
-
-
-def test_the_event_of_an_error_says_what_the_status_would_have_been_and_is_the_last() -> None:
-    assert api.ErrorEvent(error="no", status=503).model_dump() == {"error": "no", "status": 503, "done": True}
-
-
 @pytest.mark.parametrize(
     ("output", "is_valid"), [("12", False), ("true", False), ('"a"', True), ("[1]", True), ("{}", True)]
 )
@@ -500,7 +350,3 @@ def test_what_the_most_tokens_cut_off_is_valid_only_if_it_says_itself_that_it_is
 ) -> None:
     assert structured(output, "json", "length").is_valid == is_valid
     assert structured(output, "json", "stop").is_valid
-
-
-def test_a_body_of_thousands_of_fields_is_one_error() -> None:
-    assert refused(api.TextRequest, dict.fromkeys(map(str, range(5000)))) == {""}

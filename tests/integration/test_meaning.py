@@ -1,0 +1,63 @@
+"""What the tiny Gemma that comes with the project tells, through the real server: stories about what was asked for."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+from openai import OpenAI
+
+from conftest import Server
+
+WANTED = [("fox", "forest"), ("mouse", "lake"), ("robot", "lighthouse"), ("queen", "garden")]
+HERO = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "animal": {"type": "string"}, "place": {"type": "string"}},
+    "required": ["name", "animal", "place"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{server.api_url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.mark.parametrize(("hero", "place"), WANTED)
+def test_a_story_names_hero_and_place_and_ends_by_itself(client: OpenAI, hero: str, place: str) -> None:
+    asked = {"role": "user", "content": f"Tell a story about a {hero} in the {place}"}
+    text, reason = "", None
+    for event in client.chat.completions.create(
+        model="gemma", messages=[asked], max_tokens=400, temperature=0, stream=True
+    ):
+        for choice in event.choices:
+            text += choice.delta.content or ""
+            reason = choice.finish_reason or reason
+    assert hero in text
+    assert place in text
+    assert text.count(".") >= 5
+    assert text.rstrip()[-1] in '.!?"'
+    assert reason == "stop"
+
+
+def test_a_beginning_is_continued_to_an_end(client: OpenAI) -> None:
+    answer = client.completions.create(model="gemma", prompt="Once upon a time", max_tokens=400, temperature=0)
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.choices[0].text.startswith(" there ")
+
+
+def test_a_schema_is_filled_with_the_name_that_was_asked_for_and_words_that_fit(client: OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="gemma",
+        messages=[
+            {"role": "user", "content": "Describe a fox named Elsa in the forest as JSON with name, animal, place."}
+        ],
+        max_tokens=200,
+        temperature=0,
+        response_format={"type": "json_schema", "json_schema": {"name": "hero", "schema": HERO}},
+    )
+    hero = json.loads(answer.choices[0].message.content)
+    assert hero["name"] == "Elsa"
+    assert re.fullmatch("[a-z ]+", hero["animal"])
+    assert re.fullmatch("[a-z ]+", hero["place"])

@@ -1,0 +1,158 @@
+"""When text is sent on: vLLM's own collector, as its engine fills it, and the pacer behind it."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.output_processor import RequestOutputCollector
+
+from text_backend.pacing import Pacer
+
+STEP = 0.004  # seconds of an engine's step
+
+
+def token(text: str, *, last: bool = False) -> RequestOutput:
+    completion = CompletionOutput(0, text, [1], 0.0, None, finish_reason="length" if last else None)
+    return RequestOutput("r", "", [1], None, [completion], last)
+
+
+class Stream:
+    """One request: what the engine puts in, and what came out when."""
+
+    def __init__(self) -> None:
+        self.collector = RequestOutputCollector(RequestOutputKind.DELTA, "r")
+        self.pieces: list[tuple[float, RequestOutput]] = []
+
+    def send(self, output: RequestOutput) -> None:
+        self.pieces.append((time.monotonic(), output))
+
+    @property
+    def texts(self) -> list[str]:
+        return [piece.outputs[0].text for _, piece in self.pieces]
+
+    @property
+    def gaps(self) -> list[float]:
+        times = [moment for moment, _ in self.pieces]
+        return [after - before for before, after in itertools.pairwise(times)]
+
+
+def run(streams: list[Stream], tokens: int, longest_hold: float = 0.05) -> None:
+    """Delivers `tokens` to each stream, one in each of the engine's steps."""
+
+    async def steps() -> None:
+        for number in range(tokens):
+            await asyncio.sleep(STEP)
+            for stream in streams:
+                stream.collector.put(token(f"{number} ", last=number == tokens - 1))
+
+    async def all_of_it() -> None:
+        pacer = Pacer()
+        deliveries = [pacer.deliver(stream.collector, stream.send, longest_hold) for stream in streams]
+        await asyncio.wait_for(asyncio.gather(steps(), *deliveries), 30)
+
+    asyncio.run(all_of_it())
+
+
+def test_one_stream_gets_each_token_by_itself() -> None:
+    stream = Stream()
+    run([stream], 20)
+    assert stream.texts == [f"{number} " for number in range(20)]
+
+
+def test_many_streams_get_larger_pieces_the_first_token_at_once_and_all_of_the_text() -> None:
+    streams = [Stream() for _ in range(40)]
+    run(streams, 50)
+    for stream in streams:
+        assert stream.texts[0] == "0 "
+        assert "".join(stream.texts) == "".join(f"{number} " for number in range(50))
+        assert 4 <= len(stream.texts) < 25
+        assert [piece.finished for _, piece in stream.pieces] == [False] * (len(stream.pieces) - 1) + [True]
+        assert sum(len(piece.outputs[0].token_ids) for _, piece in stream.pieces) == 50
+
+
+def test_text_is_held_no_longer_than_allowed() -> None:
+    streams = [Stream() for _ in range(100)]
+    run(streams, 40, longest_hold=0.02)
+    gaps = sorted(gap for stream in streams for gap in stream.gaps)
+    assert gaps[len(gaps) // 2] < 0.05
+    streams = [Stream() for _ in range(30)]
+    run(streams, 20, longest_hold=0.0)
+    assert all(len(stream.texts) == 20 for stream in streams)
+
+
+def test_held_text_is_sent_when_the_engine_stalls() -> None:
+    streams = [Stream() for _ in range(30)]
+
+    async def stalling_engine() -> None:
+        pacer = Pacer()
+        deliveries = [asyncio.ensure_future(pacer.deliver(s.collector, s.send, 0.05)) for s in streams]
+        await asyncio.sleep(0)
+        for text in ("first", "held"):
+            for stream in streams:
+                stream.collector.put(token(text))
+            await asyncio.sleep(0.001)
+        assert [stream.texts for stream in streams] == [["first"]] * 30
+        await asyncio.sleep(0.2)
+        assert [stream.texts for stream in streams] == [["first", "held"]] * 30
+        for delivery in deliveries:
+            delivery.cancel()
+        await asyncio.gather(*deliveries, return_exceptions=True)
+
+    asyncio.run(stalling_engine())
+
+
+def test_what_came_before_anybody_listened_is_sent() -> None:
+    stream = Stream()
+    stream.collector.put(token("all of it", last=True))
+    run([stream], 0)
+    assert stream.texts == ["all of it"]
+
+
+def failing(stream: Stream) -> None:
+    stream.collector.put(ValueError("the engine died"))
+
+
+def failing_beside_text(stream: Stream) -> None:
+    stream.collector.put(token("lost"))
+    stream.collector.put(ValueError("the engine died"))
+
+
+@pytest.mark.parametrize("fail", [failing, failing_beside_text])
+def test_an_engine_that_fails_ends_the_stream(fail: Callable[[Stream], None]) -> None:
+    stream = Stream()
+
+    async def fails() -> None:
+        pacer = Pacer()
+        delivery: Awaitable[None] = asyncio.ensure_future(pacer.deliver(stream.collector, stream.send, 0.05))
+        await asyncio.sleep(0)
+        fail(stream)
+        with pytest.raises(ValueError, match="the engine died"):
+            await asyncio.wait_for(delivery, 5)
+        assert pacer.hold <= 0  # nothing counts as running
+
+    asyncio.run(fails())
+
+
+def test_a_writer_that_fails_ends_its_own_stream_only() -> None:
+    broken, sound = Stream(), Stream()
+
+    def refuse(output: RequestOutput) -> None:
+        raise OSError("nobody reads")
+
+    async def both() -> None:
+        pacer = Pacer()
+        deliveries = [pacer.deliver(broken.collector, refuse, 0.05), pacer.deliver(sound.collector, sound.send, 0.05)]
+        results = asyncio.gather(*deliveries, return_exceptions=True)
+        await asyncio.sleep(0)
+        for stream in (broken, sound):
+            stream.collector.put(token("end", last=True))
+        failure, success = await asyncio.wait_for(results, 5)
+        assert isinstance(failure, OSError)
+        assert success is None
+
+    asyncio.run(both())
+    assert sound.texts == ["end"]
