@@ -15,7 +15,7 @@ from train_tiny.images.evaluation import Score
 from train_tiny.images.reading import read_pictures
 from train_tiny.images.rendering import Frame, render
 from train_tiny.images.scene import Scene, sample_scene
-from train_tiny.images.stage import Losses, Plan, train
+from train_tiny.images.stage import Examples, Losses, Plan, Stopped, train
 
 HOME = Frame.whole(256, 256)
 
@@ -80,21 +80,25 @@ def test_scenes_come_in_all_sizes_the_same_for_the_same_seed_and_a_reader_may_le
     left_early.close()
 
 
-def learn_a_line(work: Path, stop: int | None = None, checkpoint_seconds: float = 1e9) -> tuple[nn.Module, list[float]]:
+def learn_a_line(
+    work: Path, stop: int | None = None, checkpoint_seconds: float = 1e9, **times: float
+) -> tuple[nn.Module, list[float]]:
     """40 steps towards y = 2x; `stop` breaks the run off before that step."""
     torch.manual_seed(0)
     module, seen = nn.Linear(1, 1), []
 
-    def losses(line: nn.Module, step: int) -> Losses:
+    def examples(step: int) -> Examples:
         if step == stop:
             raise KeyboardInterrupt
-        x = torch.randn((8, 1), generator=torch.Generator().manual_seed(step))
-        loss = (line(x) - 2 * x).square().mean()
+        return (torch.randn((8, 1), generator=torch.Generator().manual_seed(step)),)
+
+    def losses(line: nn.Module, given: Examples) -> Losses:
+        loss = (line(given[0]) - 2 * given[0]).square().mean()
         seen.append(loss.item())
         return {"loss": loss}
 
-    plan = Plan(steps=40, learning_rate=0.5, checkpoint_seconds=checkpoint_seconds)
-    train("line", module, losses, plan, work)
+    plan = Plan(steps=40, learning_rate=0.5, checkpoint_seconds=checkpoint_seconds, **times)
+    train("line", module, examples, losses, plan, work)
     return module, seen
 
 
@@ -107,3 +111,12 @@ def test_a_run_that_was_broken_off_goes_on_as_if_nothing_had_happened(tmp_path: 
     assert rest == losses[25:]
     assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
     assert not list((tmp_path / "broken").iterdir())
+
+
+def test_a_run_whose_time_is_over_leaves_a_checkpoint_from_which_it_goes_on(tmp_path: Path) -> None:
+    straight, _ = learn_a_line(tmp_path / "straight")
+    with pytest.raises(Stopped, match="line: stopped at step 1; the same command goes on"):
+        learn_a_line(tmp_path / "stopped", stop_at=0.0)
+    resumed, rest = learn_a_line(tmp_path / "stopped")
+    assert len(rest) == 39
+    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))

@@ -11,9 +11,14 @@ from pathlib import Path
 def main() -> None:
     """The command."""
     options = vars(_arguments())
-    from train_tiny.images.training import Options, run  # not above: processes that render import this file
+    # Not above: processes that render import this file.
+    from train_tiny.images.stage import Stopped
+    from train_tiny.images.training import Options, run
 
-    run(Options(**options))
+    try:
+        run(Options(**options))
+    except Stopped as stopped:
+        print(stopped, flush=True)
 
 
 def _arguments() -> argparse.Namespace:
@@ -33,6 +38,11 @@ def _arguments() -> argparse.Namespace:
     add("--unet-seconds", type=float, help="ends the training of UNet and text encoders earlier if need be")
     add("--examined", type=int, default=200, help="held-out captions that the model is examined with")
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")
+    add("--stop-after", type=float, help="seconds after which to write a checkpoint and end; the same command goes on")
+    graphs = (
+        "replay each step as one CUDA graph: a tiny model's steps wait for launches otherwise; without effect on a CPU"
+    )
+    add("--cuda-graphs", action=argparse.BooleanOptionalAction, default=True, help=graphs)
     return parser.parse_args()
 
 

@@ -9,7 +9,7 @@ from torch.nn.functional import l1_loss
 
 from train_tiny.images import models
 from train_tiny.images.dataset import render_scenes
-from train_tiny.images.stage import Losses, Plan, Progress, train
+from train_tiny.images.stage import Examples, Losses, Plan, Progress, train
 
 _KL_WEIGHT = 2e-3  # a latent, against 1 for a pixel's absolute error
 _EDGE_WEIGHT = 0.5
@@ -46,17 +46,20 @@ def train_autoencoder(
     module = _Reconstruction(models.build_autoencoder()).to(device, memory_format=torch.channels_last)
     pictures = _pictures(scenes, seed, workers).to(device)
 
-    def losses(prepared: nn.Module, step: int) -> Losses:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        chosen = torch.randint(len(pictures), (batch,), generator=generator).to(device)
-        pixels = to_signed(pictures[chosen])
-        reconstruction, kl = prepared(pixels)
-        error, edges = l1_loss(reconstruction, pixels), _edge_loss(reconstruction, pixels)
-        return {"loss": error + _EDGE_WEIGHT * edges + _KL_WEIGHT * kl, "error": error, "edges": edges, "kl": kl}
+    def examples(step: int) -> Examples:
+        generator = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
+        return (pictures[torch.randint(len(pictures), (batch,), generator=generator, device=device)],)
 
-    progress = train("autoencoder", module, losses, plan, work)
+    progress = train("autoencoder", module, examples, _losses, plan, work)
     _standardise(module.vae, pictures[:512])
     return module.vae, progress
+
+
+def _losses(prepared: nn.Module, examples: Examples) -> Losses:
+    pixels = to_signed(examples[0])
+    reconstruction, kl = prepared(pixels)
+    error, edges = l1_loss(reconstruction, pixels), _edge_loss(reconstruction, pixels)
+    return {"loss": error + _EDGE_WEIGHT * edges + _KL_WEIGHT * kl, "error": error, "edges": edges, "kl": kl}
 
 
 def to_signed(pixels: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ def write_card(report: dict[str, Any]) -> str:
     found = report["examination"]
     rows = {
         name: " | ".join(f"{found[name][part]:.1%}" for part in ("sky", "colour", "kind", "all_three"))
-        for name in ("own_words", "swapped_words", "renderer")
+        for name in ("own_words", "swapped_words", "renderer", "autoencoder")
     }
     return _CARD.read_text().format(
         kinds=", ".join(KINDS),

@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from train_tiny.images import models
 from train_tiny.images.autoencoder import encode
 from train_tiny.images.dataset import CAPTIONS_A_SCENE, SIZES, render_scenes
-from train_tiny.images.stage import Losses, Plan, Progress, train
+from train_tiny.images.stage import Examples, Losses, Plan, Progress, train
 
 _SILENT = 0.10  # of the examples are told nothing, as zeros: how diffusers' pipeline puts an absent negative prompt
 _EMPTY = 0.05  # are told the empty text: an empty negative prompt
@@ -90,13 +90,13 @@ def train_denoiser(
     device = vae.device
     module = Denoiser(tokenizer).to(device)
     module.unet.to(memory_format=torch.channels_last)
-    buckets = _buckets(vae, tokenizer, scenes, seed, workers)
+    buckets = _kept_buckets(work / "latents.pt", vae, tokenizer, scenes, seed, workers)
     sizes, shares = list(buckets), torch.tensor([SIZES[size] for size in buckets])
     nothing = torch.tensor(_token_ids(tokenizer, [""])[0], device=device)
     schedule = DDPMScheduler.from_config(models.build_scheduler().config)
     schedule.alphas_cumprod = schedule.alphas_cumprod.to(device)
 
-    def losses(prepared: nn.Module, step: int) -> Losses:
+    def examples(step: int) -> Examples:
         chooser = torch.Generator().manual_seed(seed * 1_000_003 + step)
         generator = torch.Generator(device).manual_seed(seed * 1_000_003 + step)
         size = sizes[int(torch.multinomial(shares, 1, generator=chooser))]
@@ -111,12 +111,15 @@ def train_denoiser(
         noise = _noise(latents, generator)
         timesteps = torch.randint(schedule.config.num_train_timesteps, (count,), generator=generator, device=device)
         noisy = schedule.add_noise(latents, noise, timesteps).contiguous(memory_format=torch.channels_last)
-        predicted = prepared(token_ids, (chance >= _SILENT).float(), bucket.time_ids[chosen], noisy, timesteps)
-        errors = (predicted.float() - noise).square().mean((1, 2, 3))
+        return token_ids, (chance >= _SILENT).float(), bucket.time_ids[chosen], noisy, timesteps, noise
+
+    def losses(prepared: nn.Module, examples: Examples) -> Losses:
+        *conditions, timesteps, noise = examples
+        errors = (prepared(*conditions, timesteps).float() - noise).square().mean((1, 2, 3))
         snr = compute_snr(schedule, timesteps)
         return {"loss": (errors * snr.clamp(max=_SNR_CEILING) / snr).mean(), "error": errors.mean()}
 
-    progress = train("denoiser", module, losses, plan, work)
+    progress = train("denoiser", module, examples, losses, plan, work)
     return module, progress
 
 
@@ -124,6 +127,20 @@ def _noise(latents: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     options = {"generator": generator, "device": latents.device}
     shift = torch.randn((*latents.shape[:2], 1, 1), **options)
     return torch.randn(latents.shape, **options) + _OFFSET_NOISE * shift
+
+
+def _kept_buckets(
+    file: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, scenes: int, seed: int, workers: int
+) -> dict[tuple[int, int], _Bucket]:
+    """Those of `_buckets`, from `file` if an interrupted run left them there."""
+    if file.exists():
+        kept = torch.load(file, map_location=vae.device, weights_only=True)
+        return {size: _Bucket(**parts) for size, parts in kept.items()}
+    buckets = _buckets(vae, tokenizer, scenes, seed, workers)
+    fresh = file.with_suffix(".new")
+    torch.save({size: vars(bucket) for size, bucket in buckets.items()}, fresh)
+    fresh.rename(file)
+    return buckets
 
 
 def _buckets(

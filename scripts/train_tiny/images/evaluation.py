@@ -5,10 +5,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionXLPipeline
+from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
+from train_tiny.images.autoencoder import to_signed
 from train_tiny.images.captions import describe_fully
 from train_tiny.images.reading import Reading, read_pictures
 from train_tiny.images.rendering import Frame, render
@@ -54,6 +57,8 @@ class Examination:
     """As `own_words`, but drawn with a guidance scale of 3."""
     renderer: Score
     """The renderer's pictures of the same scenes, which says how good the reading itself is."""
+    autoencoder: Score
+    """The same pictures through the autoencoder alone, which no denoising can be better than."""
     blue_sky_unasked: float
     """Share of blue skies when the caption does not name the sky."""
     blue_sky_refused: float
@@ -86,13 +91,14 @@ def examine(
     pictures = draw(pipeline, captions, steps=steps, guidance=guidance)
     seconds = (time.monotonic() - begun) / count
     readings = read_pictures(pictures)
-    rendered = [Image.fromarray(render(scene, Frame.whole(256, 256))) for scene in scenes]
+    rendered = _rendered(scenes)
     unasked = [f"a {scene.main.colour} {scene.main.kind}" for scene in scenes[: max(2, count // 4)]]
     return Examination(
         own_words=Score.of(readings, scenes),
         swapped_words=Score.of(readings, scenes[1:] + scenes[:1]),
         gentler_guidance=Score.of(read_pictures(draw(pipeline, captions, steps=steps, guidance=_GENTLER)), scenes),
         renderer=Score.of(read_pictures(rendered), scenes),
+        autoencoder=examine_autoencoder(pipeline.vae, count),
         blue_sky_unasked=_blue_skies(draw(pipeline, unasked, steps=steps, guidance=guidance)),
         blue_sky_refused=_blue_skies(
             draw(pipeline, unasked, steps=steps, guidance=guidance, negative_prompt="blue sky")
@@ -101,6 +107,19 @@ def examine(
         captions=captions,
         pictures=pictures,
     )
+
+
+def examine_autoencoder(vae: AutoencoderKL, count: int = 200) -> Score:
+    """Reads the renderer's pictures of `count` held-out scenes after they went through the autoencoder."""
+    scenes = [scene for scene, _ in held_out_scenes(count)]
+    pixels = torch.stack([torch.from_numpy(np.array(picture)) for picture in _rendered(scenes)]).to(vae.device)
+    with torch.inference_mode():
+        found = [vae.decode(vae.encode(to_signed(some)).latent_dist.mean).sample for some in pixels.split(20)]
+    return Score.of(read_pictures(VaeImageProcessor().postprocess(torch.cat(found).float())), scenes)
+
+
+def _rendered(scenes: Sequence[Scene]) -> list[Image.Image]:
+    return [Image.fromarray(render(scene, Frame.whole(256, 256))) for scene in scenes]
 
 
 def draw(

@@ -3,7 +3,9 @@
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,24 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import nn
 
+Examples = tuple[torch.Tensor, ...]
+"""What a step learns from, on the training device."""
+
 Losses = dict[str, torch.Tensor]
 """Scalars by name; `loss` is what is minimised."""
+
+FindLosses = Callable[[nn.Module, Examples], Losses]
+"""Of the module, of some examples; waits for nothing on the device, so that it can be part of a CUDA graph."""
 
 _WARM_UP = 200  # steps
 _FLOOR = 0.02  # of the learning rate at the end
 _NOTE_EVERY = 20  # steps between two points of the curve, which wait for the device
 _PRINT_EVERY = 10.0  # seconds
+_EAGER_STEPS = 4  # for each shape of examples, before its step becomes a CUDA graph
+
+
+class Stopped(Exception):
+    """The time of this run is over and a checkpoint is written; the same run again goes on from it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,10 @@ class Plan:
     average: float = 0.999
     """Of the exponential moving average of the weights, which is what is kept."""
     checkpoint_seconds: float = 120.0
+    stop_at: float = math.inf
+    """The `time.monotonic()` at which to write a checkpoint and raise `Stopped`."""
+    cuda_graphs: bool = True
+    """On a GPU, where a tiny model's steps otherwise wait for their hundreds of kernels to be launched."""
 
 
 @dataclass
@@ -54,23 +71,36 @@ class Progress:
         self.__dict__.update(state)
 
 
-def train(name: str, module: nn.Module, losses: Callable[[nn.Module, int], Losses], plan: Plan, work: Path) -> Progress:
+def train(
+    name: str,
+    module: nn.Module,
+    examples: Callable[[int], Examples],
+    find_losses: FindLosses,
+    plan: Plan,
+    work: Path,
+) -> Progress:
     """Trains `module` in place and leaves the averaged weights in it.
 
     Args:
         name: Of the stage, for what is printed and for its checkpoint.
         module: On its device already.
-        losses: The losses of a step, by its number, which alone decides the examples: so a stage can be resumed.
+        examples: Of a step, by its number, which alone decides them: so a stage can be resumed.
+        find_losses: The losses of a step.
         plan: How long and how fast.
         work: Where the checkpoint lies, and is taken up if there is one.
+
+    Raises:
+        Stopped: `plan.stop_at` has come.
     """
-    accelerator = Accelerator(mixed_precision="bf16" if next(module.parameters()).is_cuda else "no")
+    on_gpu = next(module.parameters()).is_cuda
+    accelerator = Accelerator(mixed_precision="bf16" if on_gpu else "no")
     optimizer = torch.optim.AdamW(
         module.parameters(),
         lr=plan.learning_rate,
         betas=(0.9, 0.99),
         weight_decay=plan.weight_decay,
-        fused=next(module.parameters()).is_cuda,
+        fused=on_gpu,
+        capturable=on_gpu,
     )
     average = EMAModel(module.parameters(), decay=plan.average, use_ema_warmup=True, power=0.8, foreach=True)
     prepared, optimizer = accelerator.prepare(module, optimizer)
@@ -82,7 +112,9 @@ def train(name: str, module: nn.Module, losses: Callable[[nn.Module, int], Losse
         average.to(next(module.parameters()).device)
         print(f"{name}: goes on from step {progress.step}", flush=True)
     prepared.train()
-    _loop(name, prepared, losses, plan, accelerator, optimizer, average, progress, checkpoint)
+    step = _Step(accelerator, prepared, optimizer, find_losses, graphs=on_gpu and plan.cuda_graphs)
+    with _stream_of_its_own() if on_gpu else nullcontext():
+        _loop(name, step, examples, plan, average, progress, checkpoint)
     average.copy_to(module.parameters())
     accelerator.free_memory()
     shutil.rmtree(checkpoint, ignore_errors=True)
@@ -90,13 +122,79 @@ def train(name: str, module: nn.Module, losses: Callable[[nn.Module, int], Losse
     return progress
 
 
+@contextmanager
+def _stream_of_its_own() -> Iterator[None]:
+    """CUDA graphs cannot be recorded on the default stream, nor hold gradients that were begun there."""
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        yield
+    torch.cuda.synchronize()
+
+
+class _Step:
+    """A step of learning: losses, gradients, new weights. With `graphs` it is recorded once for each shape of examples.
+
+    A recorded step is replayed with one launch, whatever the number of its kernels.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, module: nn.Module, optimizer: Any, find_losses: FindLosses, *, graphs: bool
+    ) -> None:
+        self.accelerator = accelerator
+        self.module = module
+        self._optimizer = optimizer
+        self._find_losses = find_losses
+        self._seen: Counter[tuple[torch.Size, ...]] | None = Counter() if graphs else None
+        self._recorded: dict[tuple[torch.Size, ...], tuple[torch.cuda.CUDAGraph, Examples, Losses]] = {}
+        for group in optimizer.param_groups if next(module.parameters()).is_cuda else ():
+            # A tensor, since a recorded step would keep a number for ever.
+            group["lr"] = torch.tensor(float(group["lr"]), device="cuda")
+
+    def __call__(self, examples: Examples, learning_rate: float) -> Losses:
+        """The losses before the step; with graphs they hold until the next."""
+        for group in self._optimizer.param_groups:
+            if torch.is_tensor(group["lr"]):
+                group["lr"].fill_(learning_rate)
+            else:
+                group["lr"] = learning_rate
+        shapes = tuple(example.shape for example in examples)
+        if self._seen is None:
+            return self._learn(examples)
+        self._seen[shapes] += 1
+        if self._seen[shapes] <= _EAGER_STEPS:
+            return self._learn(examples)
+        if shapes not in self._recorded:
+            self._recorded[shapes] = self._record(examples)
+        graph, places, losses = self._recorded[shapes]
+        for place, example in zip(places, examples, strict=True):
+            place.copy_(example)
+        graph.replay()
+        return losses
+
+    def _learn(self, examples: Examples) -> Losses:
+        with self.accelerator.autocast():
+            losses = self._find_losses(self.module, examples)
+        self.accelerator.backward(losses["loss"])
+        self.accelerator.clip_grad_norm_(self.module.parameters(), 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return {key: value.detach() for key, value in losses.items()}
+
+    def _record(self, examples: Examples) -> tuple[torch.cuda.CUDAGraph, Examples, Losses]:
+        places = tuple(example.clone() for example in examples)
+        graph = torch.cuda.CUDAGraph()
+        # All share memory: they are replayed one at a time, and nothing but their losses is read afterwards.
+        pool = next(iter(self._recorded.values()))[0].pool() if self._recorded else None
+        with torch.cuda.graph(graph, pool=pool, stream=torch.cuda.current_stream()):
+            losses = self._learn(places)
+        return graph, places, losses
+
+
 def _loop(
     name: str,
-    module: nn.Module,
-    losses: Callable[[nn.Module, int], Losses],
+    step: _Step,
+    examples: Callable[[int], Examples],
     plan: Plan,
-    accelerator: Accelerator,
-    optimizer: Any,
     average: EMAModel,
     progress: Progress,
     checkpoint: Path,
@@ -106,17 +204,10 @@ def _loop(
     sums: Losses = {}
     while (done := _done(progress, plan)) < 1:
         rate = plan.learning_rate * _pace(progress.step, done)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with accelerator.autocast():
-            parts = losses(module, progress.step)
-        accelerator.backward(parts["loss"])
-        accelerator.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.step(module.parameters())
+        parts = step(examples(progress.step), rate)
+        average.step(step.module.parameters())
         progress.step += 1
-        sums = {key: sums.get(key, 0) + value.detach() for key, value in parts.items()}
+        sums = {key: sums.get(key, 0) + value for key, value in parts.items()}
         if progress.step % _NOTE_EVERY == 0:
             point = {key: float(value) / _NOTE_EVERY for key, value in sums.items()}
             sums = {}
@@ -127,9 +218,12 @@ def _loop(
         if progress.curve and progress.seconds - printed > _PRINT_EVERY:
             printed = progress.seconds
             print(f"{name}: {_shown(progress, plan)}", flush=True)
-        if progress.seconds - saved > plan.checkpoint_seconds:
+        stops = time.monotonic() >= plan.stop_at
+        if stops or progress.seconds - saved > plan.checkpoint_seconds:
             saved = progress.seconds
-            _save(accelerator, checkpoint)
+            _save(step.accelerator, checkpoint)
+        if stops:
+            raise Stopped(f"{name}: stopped at step {progress.step}; the same command goes on from there")
 
 
 def _save(accelerator: Accelerator, checkpoint: Path) -> None:

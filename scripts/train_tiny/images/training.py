@@ -1,6 +1,7 @@
 """The whole training: both stages, the examination, and what is written."""
 
 import json
+import math
 import tarfile
 import time
 from dataclasses import asdict, dataclass
@@ -48,19 +49,30 @@ class Options:
     unet_seconds: float | None
     examined: int
     workers: int
+    stop_after: float | None
+    cuda_graphs: bool
+
+    def plan(self, steps: int, learning_rate: float, seconds: float | None, begun: float) -> Plan:
+        """Of one stage of a run that began at `begun`, in the time of `time.monotonic`."""
+        stop_at = math.inf if self.stop_after is None else begun + self.stop_after
+        return Plan(steps, learning_rate, seconds, stop_at=stop_at, cuda_graphs=self.cuda_graphs)
 
 
 def run(given: Options) -> None:
-    """Trains and writes everything under `given.output`; an interrupted run is taken up where its checkpoints are."""
+    """Trains and writes everything under `given.output`; an interrupted run is taken up where its checkpoints are.
+
+    Raises:
+        Stopped: `given.stop_after` seconds are over and a checkpoint is written.
+    """
     begun = time.monotonic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     work = given.output / "work"
     work.mkdir(parents=True, exist_ok=True)
-    vae, vae_progress = _autoencoder(given, device, work)
+    vae, vae_progress = _autoencoder(given, device, work, begun)
     tokenizer = models.build_tokenizer(example_captions(_CAPTIONS_FOR_TOKENIZER, given.seed))
-    plan = Plan(given.unet_steps, given.unet_learning_rate, given.unet_seconds)
+    plan = given.plan(given.unet_steps, given.unet_learning_rate, given.unet_seconds, begun)
     options = {"scenes": given.scenes, "batch": given.unet_batch, "seed": given.seed, "workers": given.workers}
     denoiser, unet_progress = train_denoiser(plan, vae, tokenizer, work=work, **options)
     pipeline = models.build_trained_pipeline(vae, denoiser.unet, denoiser.text_encoders, tokenizer)
@@ -89,14 +101,15 @@ def run(given: Options) -> None:
     _write_results(given, folder, report, device, {"autoencoder": vae_progress, "denoiser": unet_progress}, begun)
 
 
-def _autoencoder(given: Options, device: torch.device, work: Path) -> tuple[AutoencoderKL, Progress]:
+def _autoencoder(given: Options, device: torch.device, work: Path, begun: float) -> tuple[AutoencoderKL, Progress]:
     """A finished one from an interrupted run with the same output folder, else a new one."""
     folder, curve = work / "autoencoder", work / "autoencoder.json"
     if curve.exists():
         return AutoencoderKL.from_pretrained(folder).to(device).eval(), Progress(**json.loads(curve.read_text()))
-    plan = Plan(given.vae_steps, given.vae_learning_rate, given.vae_seconds)
+    plan = given.plan(given.vae_steps, given.vae_learning_rate, given.vae_seconds, begun)
     options = {"scenes": given.vae_scenes, "batch": given.vae_batch, "seed": given.seed, "workers": given.workers}
     vae, progress = train_autoencoder(plan, device=device, work=work, **options)
+    print(f"autoencoder: {evaluation.examine_autoencoder(vae, given.examined)}", flush=True)
     vae.save_pretrained(folder)
     curve.write_text(json.dumps(asdict(progress)))
     return vae, progress
