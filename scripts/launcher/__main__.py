@@ -9,7 +9,7 @@ import typer
 
 from fictures.errors import ConfigurationError
 from fictures.settings import Settings, load_settings
-from launcher import models, preflight, processes, repository, state, triton
+from launcher import preflight, processes, repository, state, triton
 from launcher.display import Display
 from launcher.errors import LaunchError
 from launcher.gateway import Gateway
@@ -48,9 +48,7 @@ def serve(instance: Instance, settings: Settings, display: Display) -> None:
         display.say("removed what an earlier run left behind")
     findings = preflight.check(settings)
     stop = stop_event()
-    if not make_tiny_models(settings, stop, display):
-        display.say("stopped")
-        return
+    say_which_stand_in(settings, display)
     backends = triton.assemble(findings.distribution)
     if findings.compiler is None:
         display.say(
@@ -83,15 +81,12 @@ def serve(instance: Instance, settings: Settings, display: Display) -> None:
         display.say("stopped")
 
 
-def make_tiny_models(settings: Settings, stop: Event, display: Display) -> bool:
-    """Say which stand in for models that no setting names, and make those that are missing; False if `stop` was set."""
+def say_which_stand_in(settings: Settings, display: Display) -> None:
+    """For models that no setting names."""
     if "text" in settings.serve and settings.text_model_name is None:
         display.say("no TEXT_MODEL_NAME: serving the tiny Gemma (it tells small stories and knows nothing else)")
     if "images" in settings.serve and settings.image_model_name is None:
-        display.say("no IMAGE_MODEL_NAME: serving the tiny SDXL (random weights, it draws noise)")
-        if not models.make_tiny_sdxl(stop):
-            return False
-    return True
+        display.say("no IMAGE_MODEL_NAME: serving the tiny SDXL (it draws simple scenes of 256x256 pixels)")
 
 
 def stop_event() -> Event:

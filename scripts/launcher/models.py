@@ -1,26 +1,24 @@
 """Finds the models that the settings name, and the tiny ones when they name none."""
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING
 
 from fictures.checkpoints import explanations
 from fictures.checkpoints.configured import Source, adapter, find_folder
 from fictures.errors import ConfigurationError, FicturesError, ServerUnreachable
 from fictures.settings import Settings
-from launcher import processes
 from launcher.errors import LaunchError
-from launcher.layout import ROOT, RUN, shown
+from launcher.layout import ROOT
 
 if TYPE_CHECKING:
     from fictures.checkpoints.pull import Found
 
 TINY_KV_CACHE = 256 << 20  # bytes, some 130,000 tokens of the tiny model: touching a whole GiB takes seconds
 TINY_GEMMA = ROOT / "models" / "tiny-gemma"
-TINY_SDXL = RUN / "models" / "tiny-sdxl"
+TINY_SDXL = ROOT / "models" / "tiny-sdxl"
+TINY_SIDE = 256  # pixels, what the tiny Stable Diffusion XL was trained for
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as `max_lora_rank`."""
 
@@ -32,6 +30,8 @@ class ImageModel:
     name: str
     is_local: bool
     """Whether nothing of it comes from the hub."""
+    side: int | None = None
+    """Width and height in pixels of an image whose request names none; None: the engine's own."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ def find_text_model(settings: Settings) -> TextModel:
 
 
 def find_image_model(settings: Settings) -> ImageModel:
-    """The image model of the settings. The tiny model need not be there yet.
+    """The image model of the settings, or the tiny one that comes with the project.
 
     Raises:
         LaunchError: The settings name a folder that is none, or something that is neither folder, file nor name.
     """
     name = settings.image_model_name
     if name is None:
-        return ImageModel(str(TINY_SDXL), is_local=True)
+        return ImageModel(str(TINY_SDXL), is_local=True, side=TINY_SIDE)
     file = Path(name).expanduser()
     if file.suffix == ".safetensors" and not file.is_file():
         raise LaunchError(f"IMAGE_MODEL_NAME={name}: no such file")
@@ -148,25 +148,3 @@ def _require_cached_when_offline(variable: str, name: str, config: str, revision
 
     if not isinstance(try_to_load_from_cache(name, config, revision=revision), str):
         raise LaunchError(explanations.NOT_CACHED.format(setting=variable, model=name))
-
-
-def make_tiny_sdxl(stop: Event) -> bool:
-    """Make the tiny Stable Diffusion XL unless it is there, whole or not at all; False if `stop` was set meanwhile.
-
-    Raises:
-        LaunchError: It cannot be made.
-    """
-    marker = TINY_SDXL / "model_index.json"
-    if marker.is_file():
-        return True
-    TINY_SDXL.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(ROOT / "scripts/make_tiny_sdxl.py"), "--output", str(TINY_SDXL)]
-    log = TINY_SDXL.parent / "make_tiny_sdxl.log"
-    process = processes.start(command, os.environ, log, ROOT)
-    while process.poll() is None:
-        if stop.wait(0.1):
-            processes.stop(process, grace=1)
-            return False
-    if process.returncode and not marker.is_file():  # another copy may have been faster
-        raise LaunchError(f"the tiny model {TINY_SDXL.name} could not be made: see {shown(log)}")
-    return True

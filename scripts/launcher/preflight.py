@@ -48,7 +48,7 @@ class Findings:
         """Name and value of each finding, for people."""
         tiny = {
             str(TINY_GEMMA): "tiny Gemma, which comes with the project",
-            str(TINY_SDXL): "tiny SDXL, made at the first start",
+            str(TINY_SDXL): "tiny SDXL, which comes with the project",
         }
         names = [tiny.get(name, name) for name in (self.text_model.name, self.image_model.name)]
         return [

@@ -101,14 +101,20 @@ def lora_arguments(lora_modules: Mapping[str, LoraAdapter], committed: Mapping[s
 def image_settings(settings: Settings, image_model: ImageModel) -> dict[str, Any]:
     """The settings as the image engine's, the content of `sdxl_stream/1/model.json`."""
     revision = {"revision": settings.image_revision} if settings.image_revision and not image_model.is_local else {}
-    return revision | {
-        "model": image_model.name,
-        "gpu_memory_utilization": settings.image_gpu_memory_utilization,
-        "enable_cpu_offload": settings.diffusers_enable_cpu_offload,
-        "enable_attention_slicing": settings.diffusers_enable_attention_slicing,
-        "enable_vae_slicing": settings.diffusers_enable_vae_slicing,
-        "enable_vae_tiling": settings.diffusers_enable_vae_tiling,
-    }
+    side = image_model.side
+    defaults = {"defaults": {"width": side, "height": side}} if side else {}
+    return (
+        revision
+        | defaults
+        | {
+            "model": image_model.name,
+            "gpu_memory_utilization": settings.image_gpu_memory_utilization,
+            "enable_cpu_offload": settings.diffusers_enable_cpu_offload,
+            "enable_attention_slicing": settings.diffusers_enable_attention_slicing,
+            "enable_vae_slicing": settings.diffusers_enable_vae_slicing,
+            "enable_vae_tiling": settings.diffusers_enable_vae_tiling,
+        }
+    )
 
 
 def _add_parameter(model: Path, name: str, value: str) -> None:

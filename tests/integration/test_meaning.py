@@ -1,13 +1,17 @@
-"""What the tiny Gemma that comes with the project tells, through the real server: stories about what was asked for."""
+"""What the tiny models of the project make, through the real server: stories and pictures of what was asked for."""
 
+import base64
+import io
 import json
 import re
 from collections.abc import Iterator
 
+import PIL.Image
 import pytest
 from openai import OpenAI
 
 from conftest import Server
+from train_tiny.images.reading import Reading, read_picture
 
 WANTED = [("fox", "forest"), ("mouse", "lake"), ("robot", "lighthouse"), ("queen", "garden")]
 HERO = {
@@ -61,3 +65,20 @@ def test_a_schema_is_filled_with_the_name_that_was_asked_for_and_words_that_fit(
     assert hero["name"] == "Elsa"
     assert re.fullmatch("[a-z ]+", hero["animal"])
     assert re.fullmatch("[a-z ]+", hero["place"])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "seen"),
+    [
+        ("a red boat on the sea under an orange sky", Reading("orange", "red", "boat")),
+        ("a black cat in the snow under a pink sky", Reading("pink", "black", "cat")),
+        ("a yellow lighthouse under a dark sky", Reading("dark", "yellow", "lighthouse")),
+    ],
+)
+def test_the_words_decide_the_picture(client: OpenAI, prompt: str, seen: Reading) -> None:
+    answer = client.images.generate(model="sdxl", prompt=prompt, extra_body={"seed": 3})
+    assert answer.size == "256x256"
+    assert answer.data
+    picture = PIL.Image.open(io.BytesIO(base64.b64decode(answer.data[0].b64_json or "")))
+    assert picture.size == (256, 256)
+    assert read_picture(picture) == seen

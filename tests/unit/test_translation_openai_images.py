@@ -1,10 +1,12 @@
 """OpenAI's images: requests to tensors, and answers that OpenAI's own types read strictly."""
 
 import base64
+import io
 import math
 import reprlib
 from typing import Any
 
+import PIL.Image
 import pytest
 from openai.types import ImageGenCompletedEvent, ImageGenPartialImageEvent, ImagesResponse
 from pydantic import ValidationError
@@ -30,7 +32,7 @@ def test_a_prompt_is_all_that_an_image_needs() -> None:
     request = ImagesRequest.model_validate({"prompt": "harbour"})
     model, sent = asked(request.to_call())
     assert model == "sdxl"
-    assert sent == {"prompt": "harbour", "width": 1024, "height": 1024, "output_format": "png"}
+    assert sent == {"prompt": "harbour", "output_format": "png"}
 
 
 def test_everything_that_is_given_of_an_image_is_sent() -> None:
@@ -52,13 +54,13 @@ def test_everything_that_is_given_of_an_image_is_sent() -> None:
         ("256x256", (256, 256)),
         ("2048x264", (2048, 264)),
         ("1024x1536", (1024, 1536)),
-        ("auto", (1024, 1024)),
-        (None, (1024, 1024)),
+        ("auto", ()),
+        (None, ()),
     ],
 )
-def test_a_size_is_width_by_height(size: str | None, sides: tuple[int, int]) -> None:
+def test_a_size_is_width_by_height_and_auto_is_left_to_the_model(size: str | None, sides: tuple[int, ...]) -> None:
     _, sent = asked(images(size=size))
-    assert (sent["width"], sent["height"]) == sides
+    assert tuple(sent[side] for side in ("width", "height") if side in sent) == sides
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_a_stream_of_images_has_rules_of_its_own(fields: dict[str, Any], words: 
 
 
 def drawn(**fields: Any) -> ImagesRequest:
-    return parse(ImagesRequest, **fields)
+    return parse(ImagesRequest, **{"size": "512x256"} | fields)
 
 
 def test_images_come_in_base64_with_their_size_and_seeds() -> None:
@@ -144,7 +146,13 @@ def test_images_come_in_base64_with_their_size_and_seeds() -> None:
 
 
 def test_the_size_that_is_told_of_is_never_auto() -> None:
-    assert images_response([], drawn(size="auto"), 0).size == "1024x1024"
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (256, 128)).save(file, "png")
+    image = ImageFile(file.getvalue(), 5)
+    assert images_response([image], drawn(size="auto"), 0).size == "256x128"
+    told = ImageEvents(drawn(size="auto", stream=True), 1234)((image,))
+    assert told is not None
+    assert told.size == "256x128"
 
 
 def stream_events(request: ImagesRequest, steps: int) -> list[Any]:

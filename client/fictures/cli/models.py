@@ -106,7 +106,7 @@ def pull(
         return
     for variable, field in (TINY[part] for part in settings.serve if part in TINY):
         if getattr(settings, field) is None:
-            typer.echo(f"{variable} is not set: the server makes its tiny model itself")
+            typer.echo(f"{variable} is not set: the server has a tiny model of its own")
     if pins := [pin for model in found if (pin := _pin(model))]:
         typer.echo("\n".join(["to stay with these revisions, put into .env:", *pins]))
 

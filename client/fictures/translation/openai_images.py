@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
+import PIL.Image
 from openai.types import Image, ImageGenCompletedEvent, ImageGenPartialImageEvent, ImagesResponse
 
 from fictures.translation.answers import ImageFile, ImageStep, base64_text
@@ -15,7 +17,8 @@ ImageEvent = ImageGenPartialImageEvent | ImageGenCompletedEvent
 def images_response(files: Sequence[ImageFile], request: ImagesRequest, created: int) -> ImagesResponse:
     """The body that answers an `ImagesRequest`. Each image has one field more than OpenAI's: its seed."""
     images = [Image.model_validate({"b64_json": base64_text(file.data), "seed": file.seed}) for file in files]
-    return ImagesResponse(created=created, data=images, size=request.size, output_format=request.output_format)
+    size = _size(request, files[0])
+    return ImagesResponse(created=created, data=images, size=size, output_format=request.output_format)
 
 
 class ImageEvents:
@@ -32,7 +35,7 @@ class ImageEvents:
             (file,) = event
             return ImageGenCompletedEvent.model_validate(
                 {
-                    **self._common(file.data, self._request.output_format),
+                    **self._common(file.data, self._request.output_format, _size(self._request, file)),
                     "type": "image_generation.completed",
                     "usage": _NO_TOKENS,
                     "seed": file.seed,
@@ -44,21 +47,29 @@ class ImageEvents:
         self._partial_images += 1
         return ImageGenPartialImageEvent.model_validate(
             {
-                **self._common(event.previews[0], "jpeg"),
+                **self._common(event.previews[0], "jpeg", self._request.size),
                 "type": "image_generation.partial_image",
                 "partial_image_index": self._partial_images - 1,
             }
         )
 
-    def _common(self, data: bytes, output_format: str) -> dict[str, object]:
+    def _common(self, data: bytes, output_format: str, size: str) -> dict[str, object]:
         return {
             "b64_json": base64_text(data),
             "created_at": self._created,
             "background": "opaque",
             "quality": "auto",
-            "size": self._request.size,
+            "size": size,
             "output_format": output_format,
         }
+
+
+def _size(request: ImagesRequest, file: ImageFile) -> str:
+    """Of the image that answers the request, as `WIDTHxHEIGHT`."""
+    if request.sides:
+        return request.size
+    width, height = PIL.Image.open(io.BytesIO(file.data)).size  # reads no more than the file's head
+    return f"{width}x{height}"
 
 
 _NO_TOKENS = {

@@ -277,7 +277,7 @@ class ImagesRequest(_Request):
     prompt: ImagePrompt
     n: int = Field(1, ge=1, le=4, description="How many images; 1 when streaming.")
     size: str = Field(
-        "1024x1024", description="`WIDTHxHEIGHT`, each a multiple of 8 from 256 to 2048; auto: 1024x1024."
+        "auto", description="`WIDTHxHEIGHT`, each a multiple of 8 from 256 to 2048; auto: the image model's own size."
     )
     output_format: Literal["png", "jpeg", "webp"] = "png"
     response_format: Literal["b64_json"] = Field("b64_json", description="URLs are not supported.")
@@ -295,10 +295,12 @@ class ImagesRequest(_Request):
     @field_validator("size")
     @classmethod
     def _sides(cls, size: str) -> str:
-        match = _SIZE.fullmatch("1024x1024" if size == "auto" else size)
-        if not match or any(not 256 <= int(side) <= 2048 or int(side) % 8 for side in match.groups()):
-            raise PydanticCustomError("size", "must be WIDTHxHEIGHT, each a multiple of 8 from 256 to 2048, or auto")
-        return match[0]
+        match = _SIZE.fullmatch(size)
+        if match and all(256 <= int(side) <= 2048 and int(side) % 8 == 0 for side in match.groups()):
+            return size
+        if size == "auto":
+            return size
+        raise PydanticCustomError("size", "must be WIDTHxHEIGHT, each a multiple of 8 from 256 to 2048, or auto")
 
     @model_validator(mode="after")
     def _what_goes_together(self) -> ImagesRequest:
@@ -309,10 +311,10 @@ class ImagesRequest(_Request):
         return self
 
     @property
-    def sides(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        width, height = self.size.split("x")
-        return int(width), int(height)
+    def sides(self) -> dict[str, int]:
+        """Width and height in pixels; nothing if they are left to the model."""
+        match = _SIZE.fullmatch(self.size)
+        return {"width": int(match[1]), "height": int(match[2])} if match else {}
 
     def steps_to_a_preview(self, total_steps: int) -> int:
         """After how many steps each a preview comes. The last step has none: there the image is done."""
@@ -320,10 +322,9 @@ class ImagesRequest(_Request):
 
     def to_call(self) -> ImageCall:
         """The call that draws the images."""
-        width, height = self.sides
         names = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "seed", "scheduler")
         given = {name: getattr(self, name) for name in (*names, "output_format") if getattr(self, name) is not None}
         # How many steps there are if none are given, only the model knows.
         every = self.steps_to_a_preview(self.num_inference_steps or 1)
         preview_every = every if self.partial_images else 0
-        return ImageCall(self.model, given | {"width": width, "height": height}, self.n, preview_every)
+        return ImageCall(self.model, given | self.sides, self.n, preview_every)

@@ -24,7 +24,7 @@ def write_card(report: dict[str, Any]) -> str:
         skies=", ".join(palette.SKIES),
         sizes=", ".join(f"{width}x{height}" for width, height in SIZES),
         parameters=report["parameters"] / 1e6,
-        minutes=report["all_seconds"] / 60,
+        minutes=(report["vae_seconds"] + report["unet_seconds"]) / 60,
         unasked=found["blue_sky_unasked"],
         refused=found["blue_sky_refused"],
         **{key: found[key] for key in ("count", "steps", "guidance")},

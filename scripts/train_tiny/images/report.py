@@ -15,7 +15,7 @@ _TEXT_LINE = 15  # pixels
 
 
 def write_contact_sheet(file: Path, pictures: Sequence[Image.Image], captions: Sequence[str], columns: int) -> None:
-    """A PNG of pictures of any sizes, each with its caption below it."""
+    """One picture of many of any sizes, each with its caption below it; the name's ending decides its format."""
     width = max(picture.width for picture in pictures) + 8
     height = max(picture.height for picture in pictures) + 3 * _TEXT_LINE + 8
     sheet = Image.new("RGB", (width * columns, height * math.ceil(len(pictures) / columns)), "white")
@@ -25,7 +25,7 @@ def write_contact_sheet(file: Path, pictures: Sequence[Image.Image], captions: S
         sheet.paste(picture, (x, y))
         for line, words in enumerate(_wrapped(caption, width - 8)[:3]):
             draw.text((x, y + picture.height + 1 + line * _TEXT_LINE), words, fill="black", font=_font())
-    sheet.save(file)
+    sheet.save(file, quality=88)
 
 
 def write_curves(file: Path, stages: dict[str, Progress]) -> None:

@@ -131,13 +131,14 @@ def _write_results(
     numbers |= {"count": given.examined, "steps": evaluation.STEPS, "guidance": evaluation.GUIDANCE}
     report |= {"examination": numbers, "all_seconds": time.monotonic() - begun}
     print(json.dumps(report, indent=2), flush=True)
-    write_contact_sheet(folder / "samples.png", found.pictures[:_SHOWN], found.captions[:_SHOWN], columns=6)
+    write_contact_sheet(folder / "samples.jpg", found.pictures[:_SHOWN], found.captions[:_SHOWN], columns=6)
     others = [evaluation.draw(pipeline, [caption], size=size)[0] for size, caption in _OTHER_SIZES.items()]
-    write_contact_sheet(given.output / "sizes.png", others, list(_OTHER_SIZES.values()), columns=3)
-    write_curves(given.output / "curves.png", stages)
+    write_contact_sheet(given.output / "sizes.jpg", others, list(_OTHER_SIZES.values()), columns=3)
+    write_curves(folder / "curves.png", stages)
     curves = {name: progress.curve for name, progress in stages.items()}
     (given.output / "report.json").write_text(json.dumps({**report, "curves": curves}) + "\n")
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     (folder / "README.md").write_text(write_card(report))
     with tarfile.open(given.output / "result.tar", "w") as archive:
-        for name in (folder.name, "report.json", "curves.png", "sizes.png"):
+        for name in (folder.name, "report.json", "sizes.jpg"):
             archive.add(given.output / name, name)
