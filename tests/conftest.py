@@ -1,7 +1,9 @@
 """Real servers for the tests: `./scripts/serve` on free loopback ports, stopped by its own pid."""
 
+import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -18,17 +20,26 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-START_TIMEOUT = 240  # seconds; a first start also makes the tiny model
+START_TIMEOUT = 240  # seconds
+
+
+# Below the ports that the system gives to outgoing connections: a server binds its ports half a minute after they were
+# chosen, and whoever tries to reach it meanwhile may be given its port, even be connected to itself.
+_PORTS = itertools.cycle(random.sample(range(20_000, 32_000), 12_000))
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for listener in sockets:
-        listener.bind(("127.0.0.1", 0))
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports
+    """Ports that nobody listens on, and that nobody else was told of."""
+    return list(itertools.islice(filter(_is_free, _PORTS), count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 @dataclass
