@@ -23,8 +23,8 @@ def token(text: str, *, last: bool = False) -> RequestOutput:
 class Stream:
     """One request: what the engine puts in, and what came out when."""
 
-    def __init__(self) -> None:
-        self.collector = RequestOutputCollector(RequestOutputKind.DELTA, "r")
+    def __init__(self, kind: RequestOutputKind = RequestOutputKind.DELTA) -> None:
+        self.collector = RequestOutputCollector(kind, "r")
         self.pieces: list[tuple[float, RequestOutput]] = []
 
     def send(self, output: RequestOutput) -> None:
@@ -61,6 +61,26 @@ def test_one_stream_gets_each_token_by_itself() -> None:
     stream = Stream()
     run([stream], 20)
     assert stream.texts == [f"{number} " for number in range(20)]
+
+
+def test_answers_in_one_piece_do_not_make_a_stream_wait() -> None:
+    stream, answers = Stream(), [Stream(RequestOutputKind.FINAL_ONLY) for _ in range(40)]
+
+    async def both() -> None:
+        pacer = Pacer()
+        whole = [asyncio.ensure_future(pacer.deliver(each.collector, each.send, 0.05)) for each in answers]
+        delivery = asyncio.ensure_future(pacer.deliver(stream.collector, stream.send, 0.05))
+        for number in range(20):
+            await asyncio.sleep(STEP)
+            stream.collector.put(token(f"{number} ", last=number == 19))
+        await asyncio.wait_for(delivery, 30)
+        for each in answers:
+            each.collector.put(token("whole", last=True))
+        await asyncio.wait_for(asyncio.gather(*whole), 30)
+
+    asyncio.run(both())
+    assert stream.texts == [f"{number} " for number in range(20)]
+    assert all(each.texts == ["whole"] for each in answers)
 
 
 def test_many_streams_get_larger_pieces_the_first_token_at_once_and_all_of_the_text() -> None:

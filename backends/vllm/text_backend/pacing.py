@@ -38,11 +38,12 @@ class Pacer:
             Exception: What vLLM or `send` raised.
         """
         delivery = _Delivery(self, collector, send, longest_hold)
-        self._streams += 1
+        is_stream = collector.aggregate  # of deltas; an answer in one piece costs one response, whenever it comes
+        self._streams += is_stream
         try:
             await delivery.done
         finally:
-            self._streams -= 1
+            self._streams -= is_stream
             delivery.cancel_timer()
 
     @property
