@@ -21,8 +21,8 @@ def main(
     seed: Annotated[int, typer.Option(help="The same seed gives the same stories and first weights.")] = 0,
     documents: Annotated[
         int, typer.Option(min=500, help="How many stories, chats and JSON answers to learn from.")
-    ] = 320_000,
-    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 3000,
+    ] = 480_000,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 4500,
     rows_per_step: Annotated[int, typer.Option(min=1, help="Rows in a step's batch.")] = 64,
     context: Annotated[int, typer.Option(min=256, help="Tokens in a row.")] = 1024,
     learning_rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 2e-3,

@@ -138,6 +138,14 @@ def _form_shares(forms: list[tuple[str, dict[str, Any]]], answers: list[tuple[st
     return {
         "valid": _share([isinstance(given, dict) for _, given in pairs]),
         "keys": _share([isinstance(given, dict) and set(given) == set(expected) for expected, given in pairs]),
+        "taken_over": _share(
+            [
+                isinstance(given, dict) and given.get(key) == value
+                for (asked, expected), given in zip(forms, parsed, strict=True)
+                for key, value in expected.items()
+                if isinstance(value, str) and _names(asked, value)
+            ]
+        ),
     }
 
 
@@ -153,7 +161,7 @@ def _names(text: str, word: str) -> bool:
 
 
 def _share(marks: list[bool]) -> float:
-    return sum(marks) / len(marks)
+    return sum(marks) / max(1, len(marks))
 
 
 def main(

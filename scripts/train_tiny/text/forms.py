@@ -92,6 +92,9 @@ def make_form(rng: random.Random, split: Split = "train") -> tuple[list[str], bo
     story = make_story(rng, split, kind=rng.choice(world.ANIMALS) if rng.random() < 0.5 else None)
     luck = rng.random()
     filled = _fill(rng, story, known_only=luck < 0.12)
+    if luck >= 0.55:
+        is_forced = luck >= 0.9
+        return _told_form(rng, story, _PLAIN_ASKS if is_forced else _ASKS), is_forced
     if luck < 0.12:
         question = pick(rng, _AFTER_STORY).format(keys=_list(rng, list(filled)))
         return [request(rng, story), story.text, question, _compact(filled)], False
@@ -110,6 +113,26 @@ def make_form(rng: random.Random, split: Split = "train") -> tuple[list[str], bo
     elif luck < 0.48:
         answer = {pick(rng, "hero | character | person | animal"): filled} | _fill(rng, make_story(rng, split))
     return [pick(rng, _ASKS).format(what=what, keys=_list(rng, list(filled))), _compact(answer)], False
+
+
+def _told_form(rng: random.Random, story: Story, asks: str) -> list[str]:
+    """A request that tells name, kind and place, or some of them, and the JSON that takes over what it tells."""
+    told = [word for word in ("name", "kind", "place") if rng.random() < 0.75] or ["kind"]
+    kind = story.slots["kind"] if "kind" in told else pick(rng, "character | hero | person | friend")
+    what = f"a {story.slots['looks'] if rng.random() < 0.2 else ''}{kind}"
+    what += f" {pick(rng, 'named | called')} {story.slots['name']}" if "name" in told else ""
+    what += f" {story.slots['at']}" if "place" in told else ""
+    fields = [field for field in FIELDS if _meaning(field) in told and rng.random() < 0.9]
+    fields += rng.sample([field for field in FIELDS if _meaning(field) not in told], rng.choice([0, 0, 0, 1, 2]))
+    rng.shuffle(fields)
+    filled = {rng.choice(keys.split()): value(rng, story) for keys, value in fields or FIELDS[:1]}
+    asked = pick(rng, asks).format(what=fill(rng, what, {}, is_sentence=False), keys=_list(rng, list(filled)))
+    return [asked, _compact(filled)]
+
+
+def _meaning(field: tuple[str, Value]) -> str:
+    """What a field is about: the first of its names."""
+    return field[0].split()[0]
 
 
 def _fill(rng: random.Random, story: Story, *, known_only: bool = False) -> dict[str, Any]:
