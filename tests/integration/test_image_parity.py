@@ -41,7 +41,7 @@ class Reference:
     """The plain pipeline with the server's own weights."""
 
     def __init__(self, folder: Any) -> None:
-        self._pipeline = StableDiffusionXLPipeline.from_pretrained(folder)
+        self._pipeline = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float32)
         self._pipeline.set_progress_bar_config(disable=True)
         self._schedule = self._pipeline.scheduler.config
 

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import re
 from collections.abc import Iterator
 
 import PIL.Image
@@ -51,20 +50,16 @@ def test_a_beginning_is_continued_to_an_end(client: OpenAI) -> None:
     assert answer.choices[0].text.startswith(" there ")
 
 
-def test_a_schema_is_filled_with_the_name_that_was_asked_for_and_words_that_fit(client: OpenAI) -> None:
+def test_a_schema_is_filled_with_what_was_asked_for(client: OpenAI) -> None:
+    asked = "Describe a fox named Elsa in the forest as JSON with name, animal, place."
     answer = client.chat.completions.create(
         model="gemma",
-        messages=[
-            {"role": "user", "content": "Describe a fox named Elsa in the forest as JSON with name, animal, place."}
-        ],
+        messages=[{"role": "user", "content": asked}],
         max_tokens=200,
         temperature=0,
         response_format={"type": "json_schema", "json_schema": {"name": "hero", "schema": HERO}},
     )
-    hero = json.loads(answer.choices[0].message.content)
-    assert hero["name"] == "Elsa"
-    assert re.fullmatch("[a-z ]+", hero["animal"])
-    assert re.fullmatch("[a-z ]+", hero["place"])
+    assert json.loads(answer.choices[0].message.content) == {"name": "Elsa", "animal": "fox", "place": "forest"}
 
 
 @pytest.mark.parametrize(
