@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError
 from launcher.layout import ROOT, RUN, Instance, shown
 from launcher.readiness import Probe
 
@@ -26,6 +26,10 @@ class Server:
     grpc_url: str
     http_url: str
     repository: Path
+    api_url: str | None = None
+    """Of the gateway, if it is known."""
+    pid: int | None = None
+    """Of the launcher, all of whose descendants are the server; None: somebody else started it."""
 
     @property
     def engine(self) -> Path:
@@ -50,13 +54,17 @@ def running(grpc_url: str, http_url: str, repository: Path | None) -> Server:
 
 
 @contextmanager
-def own(say: Callable[[str], None]) -> Iterator[Server]:
+def own(say: Callable[[str], None], **settings: str) -> Iterator[Server]:
     """`./scripts/serve` on free ports, from ready to stopped; its files are removed unless something failed.
+
+    Args:
+        say: Is told what goes on.
+        settings: Environment variables over those of this process.
 
     Raises:
         BenchmarkError: It does not start or does not stop.
     """
-    http, grpc, metrics, api = _free_ports(4)
+    http, grpc, metrics, api = free_ports(4)
     ports = {"TRITON_HTTP_PORT": http, "TRITON_GRPC_PORT": grpc, "TRITON_METRICS_PORT": metrics, "API_PORT": api}
     instance = Instance(http)
     log = RUN / f"benchmark-{http}.log"
@@ -65,7 +73,7 @@ def own(say: Callable[[str], None]) -> Iterator[Server]:
     with log.open("w") as output:
         process = subprocess.Popen(
             [ROOT / "scripts" / "serve"],
-            env=os.environ | {name: str(port) for name, port in ports.items()},
+            env=os.environ | {name: str(port) for name, port in ports.items()} | settings,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -75,9 +83,10 @@ def own(say: Callable[[str], None]) -> Iterator[Server]:
     try:
         http_url = f"http://127.0.0.1:{http}"
         _wait_until_serving(process, Probe(http_url), log)
-        yield Server(f"127.0.0.1:{grpc}", http_url, instance.repository)
+        api_url = f"http://127.0.0.1:{api}"
+        yield Server(f"127.0.0.1:{grpc}", http_url, instance.repository, api_url, process.pid)
     finally:
-        _stop(process, log)
+        stop(process, "./scripts/serve", log)
     shutil.rmtree(instance.folder, ignore_errors=True)
     log.unlink()
 
@@ -93,7 +102,12 @@ def _wait_until_serving(process: subprocess.Popen[bytes], probe: Probe, log: Pat
         time.sleep(0.5)
 
 
-def _stop(process: subprocess.Popen[bytes], log: Path) -> None:
+def stop(process: subprocess.Popen[bytes], name: str, log: Path) -> None:
+    """Ends a server.
+
+    Raises:
+        BenchmarkError: It had to be killed.
+    """
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(_STOP_TIMEOUT)
@@ -101,11 +115,12 @@ def _stop(process: subprocess.Popen[bytes], log: Path) -> None:
         process.kill()
         process.wait()
         raise BenchmarkError(
-            f"./scripts/serve did not stop within {_STOP_TIMEOUT:g} s and was killed: see {shown(log)}"
+            f"{name} did not stop within {_STOP_TIMEOUT:g} s and was killed: see {shown(log)}"
         ) from None
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [listener.getsockname()[1] for listener in sockets]
     for listener in sockets:

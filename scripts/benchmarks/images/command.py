@@ -1,4 +1,4 @@
-"""Entry point of scripts/benchmark_images: options, the server's life, and where the report goes."""
+"""`./scripts/benchmark images`: options, the server's life, and where the report goes."""
 
 import asyncio
 import signal
@@ -11,19 +11,18 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from benchmark import comparison, machine, server
-from benchmark.bystanders import Bystanders
-from benchmark.comparison import Benchmark, Effort
-from benchmark.errors import BenchmarkError, DrawingFailed
-from benchmark.report import Report
+from benchmarks import machine, server
+from benchmarks.bystanders import Bystanders
+from benchmarks.errors import BenchmarkError, DrawingFailed
+from benchmarks.images import comparison
+from benchmarks.images.comparison import Benchmark, Effort
+from benchmarks.report import Report
 from launcher.layout import shown
 
-app = typer.Typer(add_completion=False)
 _console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
-@app.command()
-def main(
+def images(
     seconds: Annotated[float, typer.Option(min=1, help="How long requests come, in each run with arrivals.")] = 60,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of the throughput comparison.")] = 7,
     latency_rounds: Annotated[int, typer.Option(min=1, help="Rounds of the runs with arrivals.")] = 1,
@@ -47,7 +46,7 @@ def main(
             report.machine = machine.describe(target)
             asyncio.run(_measure(Benchmark(target, effort, report, Bystanders(target), _say)))
     except (BenchmarkError, DrawingFailed) as error:
-        _console.print(f"[bold red]benchmark_images:[/] {escape(str(error))}")
+        _console.print(f"[bold red]benchmark:[/] {escape(str(error))}")
         failure = 1
     except KeyboardInterrupt:
         _say("stopped")
@@ -70,8 +69,4 @@ def _server(url: str | None, http_url: str, repository: Path | None) -> Abstract
 
 
 def _say(line: str) -> None:
-    _console.print(f"benchmark_images: {escape(line)}")
-
-
-if __name__ == "__main__":
-    app(prog_name="benchmark_images")
+    _console.print(f"benchmark: {escape(line)}")

@@ -11,9 +11,9 @@ import numpy as np
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
-from benchmark import plain_pipeline
-from benchmark.errors import DrawingFailed
-from benchmark.requests import GUIDANCE_SCALE, SCHEDULER, SIDE, ImageRequest
+from benchmarks.errors import DrawingFailed
+from benchmarks.images import plain_pipeline
+from benchmarks.images.requests import GUIDANCE_SCALE, SCHEDULER, SIDE, ImageRequest
 
 REQUEST_TIMEOUT = 120.0
 """Seconds after which a request counts as failed."""

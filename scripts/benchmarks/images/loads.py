@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmark.errors import DrawingFailed
-from benchmark.requests import Arrival, ImageRequest
-from benchmark.systems import System
+from benchmarks.errors import DrawingFailed
+from benchmarks.images.requests import Arrival, ImageRequest
+from benchmarks.images.systems import System
 
 
 @dataclass(frozen=True)

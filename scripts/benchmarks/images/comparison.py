@@ -10,13 +10,13 @@ import numpy as np
 import tritonclient.grpc.aio as triton
 from PIL import Image
 
-from benchmark import baseline, loads
-from benchmark.bystanders import Bystanders
-from benchmark.loads import Replay
-from benchmark.report import Report, Table, ratio, spread
-from benchmark.requests import MIXED_STEPS, SIDE, STEPS, ImageRequest, alike, mixed, poisson
-from benchmark.server import Server
-from benchmark.systems import PlainPipeline, System, TritonModel
+from benchmarks.bystanders import Bystanders
+from benchmarks.images import baseline, loads
+from benchmarks.images.loads import Replay
+from benchmarks.images.requests import MIXED_STEPS, SIDE, STEPS, ImageRequest, alike, mixed, poisson
+from benchmarks.images.systems import PlainPipeline, System, TritonModel
+from benchmarks.report import Report, Table, ratio, spread
+from benchmarks.server import Server
 
 AT_ONCE = 8
 """Requests at the same time in the first comparison."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 
-from benchmark import plain_pipeline
-from benchmark.errors import BenchmarkError
-from benchmark.server import Server
+from benchmarks.errors import BenchmarkError
+from benchmarks.images import plain_pipeline
+from benchmarks.server import Server
 
 MODEL = "whole_request_batching"
 _SOURCE = Path(__file__).with_name(MODEL)

@@ -5,19 +5,30 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmark.server import Server
+from benchmarks.server import Server
 
 
 def describe(server: Server) -> str:
-    """The processor, the load that others put on it, the model, and the versions that matter."""
-    import torch
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    """The processor, the load that others put on it, the image model, and the versions that matter."""
     model = json.loads((server.engine / "model.json").read_text())["model"]
     return (
-        f"Measured on {device}, {len(os.sched_getaffinity(0))} cores, load before {os.getloadavg()[0]:.1f}; "
+        f"Measured on {device()}, {len(os.sched_getaffinity(0))} cores, load before {os.getloadavg()[0]:.1f}; "
         f"model {Path(model).name}, torch {version('torch')}, diffusers {version('diffusers')}"
     )
+
+
+def device() -> str:
+    """The GPU's name, or the processor's."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+
+
+def is_cpu() -> bool:
+    """Whether there is no GPU."""
+    import torch
+
+    return not torch.cuda.is_available()
 
 
 def _processor() -> str:

@@ -5,7 +5,7 @@ import time
 
 import psutil
 
-from benchmark.server import Server
+from benchmarks.server import Server
 from launcher import processes, state
 
 

@@ -1,0 +1,1 @@
+"""What the server costs and brings, measured beside what people use otherwise: scripts/benchmark."""

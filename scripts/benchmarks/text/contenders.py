@@ -1,0 +1,128 @@
+"""Who is measured: each a way to the same model, with requests that ask for the same tokens."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+
+from benchmarks.errors import BenchmarkError
+
+_TIMEOUT = 60.0  # seconds of one request
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every request asks for; greedy, and as many tokens as wanted whether the text has ended or not."""
+
+    prompt: str
+    tokens: int
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        return {"max_tokens": self.tokens, "temperature": 0, "ignore_eos": True}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server's endpoint that text is asked from.
+
+    Args:
+        name: What the report calls it.
+        host: `host:port`.
+        path: Of the HTTP endpoint, without a leading slash; of a gRPC one empty.
+        body: What a request has besides the prompt and how to sample.
+        pid: The process whose whole tree is the server; None: somewhere else.
+    """
+
+    name: str
+    host: str
+    path: str
+    body: dict[str, Any]
+    pid: int | None = None
+
+    @property
+    def is_grpc(self) -> bool:
+        return not self.path
+
+    @property
+    def is_streaming(self) -> bool:
+        return bool(self.body.get("stream"))
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}/{self.path}"
+
+    def request(self, work: Work) -> dict[str, Any]:
+        """The body of an HTTP request."""
+        prompt = {"prompt": work.prompt} if self.path.startswith("v1/") else {"text_input": work.prompt}
+        return self.body | prompt | work.sampling
+
+    def tensors(self, work: Work) -> dict[str, Any]:
+        """The same as tensors of a gRPC request, in perf_analyzer's format."""
+        own = {name: value for name, value in self.body.items() if name != "stream"}
+        return {
+            "text_input": [work.prompt],
+            "stream": [self.is_streaming],
+            "sampling_parameters": [json.dumps(work.sampling | own)],
+        }
+
+    def whole(self) -> "Contender":
+        """The same, answering in one piece."""
+        body = {name: value for name, value in self.body.items() if name != "stream"} | {"stream": False}
+        path = self.path.replace("generate_stream", "generate")
+        return replace(self, name=f"{self.name}, not streamed", body=body, path=path)
+
+
+def openai(name: str, host: str, pid: int | None) -> Contender:
+    """`/v1/completions` of any server that has OpenAI's API and vLLM's `ignore_eos`."""
+    return Contender(name, host, "v1/completions", {"model": "gemma", "stream": True}, pid)
+
+
+def triton_http(host: str, pid: int | None) -> Contender:
+    """`generate_stream` of Triton."""
+    return Contender("Triton, HTTP", host, "v2/models/gemma/generate_stream", {"stream": True}, pid)
+
+
+def triton_grpc(host: str, pid: int | None) -> Contender:
+    """A gRPC stream of Triton."""
+    return Contender("Triton, gRPC", host, "", {"stream": True}, pid)
+
+
+def unpaced(contender: Contender) -> Contender:
+    """The same with a response for each token, however many streams run."""
+    name = f"{contender.name}, each token"
+    return replace(contender, name=name, body=contender.body | {"stream_interval_ms": 0})
+
+
+def check_same_text(contenders: list[Contender], work: Work) -> str:
+    """The text that all give.
+
+    Raises:
+        BenchmarkError: They do not, or one does not answer.
+    """
+    texts = {contender.name: _text(contender, work) for contender in contenders if not contender.is_grpc}
+    first, *others = texts
+    for name in others:
+        if texts[name] != texts[first]:
+            raise BenchmarkError(f"{name} and {first} give different texts: {texts[name]!r} and {texts[first]!r}")
+    return texts[first]
+
+
+def _text(contender: Contender, work: Work) -> str:
+    try:
+        answer = httpx.post(contender.url, json=contender.request(work), timeout=_TIMEOUT)
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        raise BenchmarkError(f"{contender.name}: {error}") from error
+    if not contender.is_streaming:
+        return text_of(answer.json())
+    events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
+    return "".join(text_of(json.loads(event)) for event in events if event != "[DONE]")
+
+
+def text_of(answer: dict[str, Any]) -> str:
+    """The text of an answer or of an event, OpenAI's or Triton's."""
+    if "choices" in answer:
+        return "".join(choice["text"] for choice in answer["choices"])
+    return str(answer.get("text_output", ""))

@@ -1,0 +1,68 @@
+"""Results as tables for people and as JSON for programs."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from benchmarks.report import Table, spread
+from benchmarks.text.comparison import MEASURES, Result
+from benchmarks.text.contenders import Work
+
+# Title, measure, factor to the unit shown, digits.
+_COLUMNS = [
+    ("tokens/s", "tokens_per_second", 1, 0),
+    ("responses a request", "responses_per_request", 1, 1),
+    ("first, ms", "first_response_median", 1000, 0),
+    ("first p99, ms", "first_response_p99", 1000, 0),
+    ("gap, ms", "gap_median", 1000, 1),
+    ("gap p99, ms", "gap_p99", 1000, 1),
+    ("engine's CPU-s/1000 tokens", "engine_cpu_per_1000_tokens", 1, 3),
+    ("other CPU-s/1000 tokens", "other_cpu_per_1000_tokens", 1, 3),
+    ("memory, MB", "memory", 1e-6, 0),
+]
+_RATIOS = [
+    ("tokens/s", "tokens_per_second"),
+    ("first p99", "first_response_p99"),
+    ("gap p99", "gap_p99"),
+    ("other CPU", "other_cpu_per_1000_tokens"),
+]
+
+
+def tables(results: Sequence[Result], baseline: str, work: Work, rounds: int) -> list[Table]:
+    """What was measured with one count of streams, and the ratios to the baseline."""
+    streams = f"{results[0].streams} at the same time"
+    absolute = Table(
+        f"{streams}, {work.tokens} tokens each; medians of {rounds} rounds", ["", *(title for title, *_ in _COLUMNS)]
+    )
+    relative = Table(f"{streams}, as ratios to {baseline} (lowest to highest)", ["", *(title for title, _ in _RATIOS)])
+    for result in results:
+        cells = [_median(result.values(measure), factor, digits) for _, measure, factor, digits in _COLUMNS]
+        absolute.rows.append([result.contender, *cells])
+        if result.contender != baseline:
+            ratios = [result.ratios(measure) for _, measure in _RATIOS]
+            relative.rows.append([result.contender, *(spread(some) if some else "" for some in ratios)])
+    return [absolute, relative]
+
+
+def _median(values: Sequence[float], factor: float, digits: int) -> str:
+    return f"{factor * statistics.median(values):.{digits}f}" if values else ""
+
+
+def as_json(results: Sequence[Result], machine: str, work: Work) -> dict[str, Any]:
+    """Everything, with the median ratios."""
+    return {
+        "machine": machine,
+        "work": asdict(work),
+        "results": [
+            {
+                "contender": result.contender,
+                "streams": result.streams,
+                "rounds": [asdict(sample) for sample in result.samples],
+                "ratios": {
+                    measure: statistics.median(ratios) for measure in MEASURES if (ratios := result.ratios(measure))
+                },
+            }
+            for result in results
+        ],
+    }

@@ -1,0 +1,160 @@
+"""The tools that make the load: wrk, which takes next to no processor time from the servers, and perf_analyzer, which
+notes when each response comes and speaks gRPC.
+"""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.text.contenders import Contender, Work
+from launcher.layout import ROOT
+
+_GRACE = 120.0  # seconds that a tool may take beyond what it was asked for
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What came in a time, of requests that were answered whole."""
+
+    requests: int
+    seconds: float
+    responses: int
+    """Events of a stream, or answers in one piece."""
+
+
+@dataclass(frozen=True)
+class Timings:
+    """When responses came, in seconds."""
+
+    first: list[float]
+    """From each request to its first response."""
+    gaps: list[float]
+    """Between two responses of a request, of all requests."""
+
+
+def require() -> None:
+    """Looks for what cannot be fetched.
+
+    Raises:
+        BenchmarkError: wrk is not installed.
+    """
+    if shutil.which("wrk") is None:
+        raise BenchmarkError("wrk is not installed (Debian: apt install wrk)")
+
+
+def throughput(contender: Contender, work: Work, streams: int, seconds: float) -> Throughput:
+    """`streams` requests always under way for some seconds.
+
+    Raises:
+        BenchmarkError: A request failed, or none was answered.
+    """
+    if contender.is_grpc:
+        return _grpc_throughput(contender, work, streams, seconds)
+    command = ["wrk", "-t1", f"-c{streams}", f"-d{seconds:.0f}s", "--timeout", "60s", "-s"]
+    command += [str(Path(__file__).with_name("wrk.lua")), contender.url]
+    output = _run(command, seconds, {"BENCHMARK_BODY": json.dumps(contender.request(work))})
+    found = counted(output)
+    if found["failures"] or not found["requests"]:
+        raise BenchmarkError(f"{contender.name}: {found['failures']} of {found['requests']} requests failed")
+    responses = found["events"] if contender.is_streaming else found["requests"]
+    return Throughput(found["requests"], found["seconds"], responses)
+
+
+def counted(output: str) -> dict[str, Any]:
+    """What wrk.lua counted, out of all that wrk printed.
+
+    Raises:
+        BenchmarkError: Nothing.
+    """
+    match = re.search(r"^counted (\{.*\})$", output, re.MULTILINE)
+    if match is None:
+        raise BenchmarkError(f"wrk printed no counts: {output[-500:]}")
+    return dict(json.loads(match[1]))
+
+
+def timings(contender: Contender, work: Work, streams: int, requests: int) -> Timings:
+    """`requests` requests, `streams` of them always under way.
+
+    Raises:
+        BenchmarkError: A request failed.
+    """
+    return timings_of(_profiled(contender, work, streams, requests))
+
+
+def timings_of(requests: list[dict[str, Any]]) -> Timings:
+    """Out of the requests of perf_analyzer's profile."""
+    first, gaps = [], []
+    for request in requests:
+        moments = [moment / 1e9 for moment in _moments(request)]
+        first.append(moments[0] - request["timestamp"] / 1e9)
+        gaps += [later - earlier for earlier, later in itertools.pairwise(moments)]
+    return Timings(first, gaps)
+
+
+def _moments(request: dict[str, Any]) -> list[int]:
+    """When responses with content came: not the empty final one of Triton, nor OpenAI's `[DONE]`."""
+    outputs = request.get("response_outputs") or [{}] * len(request["response_timestamps"])
+    pairs = zip(request["response_timestamps"], outputs, strict=False)
+    kept = [moment for moment, output in pairs if not str(output.get("response", "")).startswith("data: [DONE]")]
+    return kept or request["response_timestamps"][:1]
+
+
+def _grpc_throughput(contender: Contender, work: Work, streams: int, seconds: float) -> Throughput:
+    """perf_analyzer's own measurement for a time fails unless several of them agree, so it gets a count that fits."""
+    pilot = _answered(_profiled(contender, work, streams, 2 * streams))
+    return _answered(_profiled(contender, work, streams, max(streams, round(pilot.requests / pilot.seconds * seconds))))
+
+
+def _answered(requests: list[dict[str, Any]]) -> Throughput:
+    begun = min(request["timestamp"] for request in requests)
+    last = max(request["response_timestamps"][-1] for request in requests)
+    responses = sum(len(request["response_timestamps"]) for request in requests)
+    return Throughput(len(requests), (last - begun) / 1e9, responses)
+
+
+def _profiled(contender: Contender, work: Work, streams: int, requests: int) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        data, profile = Path(folder) / "input.json", Path(folder) / "profile.json"
+        given = contender.tensors(work) if contender.is_grpc else {"payload": [contender.request(work)]}
+        data.write_text(json.dumps({"data": [given]}))
+        protocol = (
+            ["-i", "grpc", "--streaming"]
+            if contender.is_grpc
+            else ["--service-kind", "openai", "--endpoint", contender.path]
+        )
+        command = [str(ROOT / "scripts/perf_analyzer"), "-m", "gemma", "-u", contender.host, "--async", *protocol]
+        command += ["--input-data", str(data), "--concurrency-range", str(streams)]
+        command += ["--request-count", str(requests), "--profile-export-file", str(profile)]
+        output = _run(command, _GRACE, {})
+        if not profile.is_file():
+            raise BenchmarkError(f"{contender.name}: perf_analyzer left no profile: {output[-500:]}")
+        found = json.loads(profile.read_text())["experiments"][0]["requests"]
+    whole = [request for request in found if request["response_timestamps"]]
+    if not whole:
+        raise BenchmarkError(f"{contender.name}: perf_analyzer got no answer: {output[-500:]}")
+    return whole
+
+
+def _run(command: list[str], seconds: float, variables: dict[str, str]) -> str:
+    try:
+        run = subprocess.run(
+            command,
+            env=os.environ | variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds + _GRACE,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise BenchmarkError(f"{command[0]} did not end within {late.timeout:.0f} s") from None
+    if run.returncode:
+        raise BenchmarkError(f"{command[0]} failed: {(run.stderr or run.stdout)[-500:]}")
+    return run.stdout

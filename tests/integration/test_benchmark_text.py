@@ -1,0 +1,33 @@
+"""`./scripts/benchmark text` measures real servers and reports them side by side; the speeds are not looked at."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed (Debian: apt install wrk)")
+def test_a_short_run_reports_every_contender(tmp_path: Path) -> None:
+    report, numbers = tmp_path / "report.md", tmp_path / "numbers.json"
+    command = [ROOT / "scripts/benchmark", "text", "--rounds", "1", "--seconds", "2", "--streams", "2"]
+    command += ["--tokens", "16", "--output", report, "--json", numbers]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert run.returncode == 0, run.stderr
+    found = {result["contender"]: result for result in json.loads(numbers.read_text())["results"]}
+    assert found.keys() == {"vllm serve", "Triton, HTTP", "Triton, gRPC", "gateway"}
+    for result in found.values():
+        (sample,) = result["rounds"]
+        assert sample["tokens_per_second"] == pytest.approx(16 * sample["requests_per_second"])
+        assert 1 < sample["responses_per_request"] <= 18
+        assert 0 < sample["first_response_median"] <= sample["first_response_p99"]
+        assert sample["engine_cpu_per_1000_tokens"] > 0
+        assert sample["other_cpu_per_1000_tokens"] > 0
+        assert sample["memory"] > 1e8
+    text = report.read_text()
+    assert "| vllm serve |" in text
+    assert "2 at the same time, as ratios to vllm serve" in text
+    assert not list((ROOT / ".run").glob("benchmark-*.log")), "a server's log is left behind by a failed one only"
