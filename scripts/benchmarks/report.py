@@ -20,6 +20,7 @@ class Table:
 
 @dataclass
 class Report:
+    title: str = ""
     machine: str = ""
     """What it was measured on."""
     tables: list[Table] = field(default_factory=list)
@@ -43,7 +44,7 @@ class Report:
                 console.print(note, style="dim", highlight=False)
 
     def markdown(self) -> str:
-        lines = [self.machine]
+        lines = [f"# {self.title}", "", self.machine] if self.title else [self.machine]
         for table in self.tables:
             lines += ["", f"**{table.title}**", "", _row(table.columns), _row(["---"] * len(table.columns))]
             lines += [_row(row) for row in table.rows]

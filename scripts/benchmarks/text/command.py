@@ -58,7 +58,7 @@ def text(
     work = Work(_PROMPT * prompt_repeats, tokens)
     others = [_named(place) for place in url or []]
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # both end it in order
-    report, results = Report(), list[Result]()
+    report, results = Report("Text: measured beside vllm serve"), list[Result]()
     failure = 0
     try:
         tools.require()
