@@ -25,6 +25,7 @@ from launcher.layout import shown
 BASELINE = "vllm serve"
 _PROMPT = "Once upon a time there was a fox in the forest. "
 _WHOLE_AT = 32  # streams at which answers in one piece are compared, too
+_BARE_A_STREAM, _LEAST_BARE = 12, 8  # requests that the bare engine gets
 _console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
@@ -40,6 +41,9 @@ def text(
     stream_interval: Annotated[
         int | None, typer.Option(min=2, help="Also measure vllm serve with so many tokens a response.")
     ] = None,
+    engine: Annotated[
+        bool, typer.Option("--engine", help="Also measure the bare engine: vllm bench throughput, half a minute each.")
+    ] = False,
     contender: Annotated[
         list[str] | None, typer.Option(help="Only measure vllm serve and these, by the names of the report.")
     ] = None,
@@ -67,7 +71,8 @@ def text(
             report.machine = _machine(ours)
             contenders = _chosen([*_contenders(stack, ours, each_token, stream_interval), *others], contender)
             check_same_text(contenders, work)
-            _measure(contenders, work, effort, report, results)
+            bare = ours if engine else None
+            _measure(contenders, work, effort, report, results, bare)
     except BenchmarkError as error:
         _console.print(f"[bold red]benchmark:[/] {escape(str(error))}")
         failure = 1
@@ -104,11 +109,21 @@ def _contenders(
 
 
 def _measure(
-    contenders: Sequence[Contender], work: Work, effort: Effort, report: Report, results: list[Result]
+    contenders: Sequence[Contender],
+    work: Work,
+    effort: Effort,
+    report: Report,
+    results: list[Result],
+    bare: server.Server | None,
 ) -> None:
     for found in comparison.compare(contenders, BASELINE, work, effort, _say):
         results += found
         report.tables += tables.tables(found, BASELINE, work, effort.rounds)
+        if bare is not None:
+            streams = found[0].streams
+            _say(f"{streams} streams: the bare engine")
+            speed = vllm_serve.bare_engine(bare, work, streams, _BARE_A_STREAM * max(streams, _LEAST_BARE))
+            report.tables[-1].notes.append(tables.bare_note(speed, found[0]))
     if _WHOLE_AT in effort.streams:
         whole = [contender.whole() for contender in contenders if not contender.is_grpc]
         once = Effort([_WHOLE_AT], effort.rounds, effort.seconds)

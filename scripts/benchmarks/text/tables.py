@@ -45,6 +45,14 @@ def tables(results: Sequence[Result], baseline: str, work: Work, rounds: int) ->
     return [absolute, relative]
 
 
+def bare_note(speed: float, baseline: Result) -> str:
+    """What the engine does without any server, in a sentence."""
+    share = speed / statistics.median(baseline.values("tokens_per_second"))
+    return (
+        f"The bare engine (`vllm bench throughput`, once): {speed:.0f} tokens/s, {share:.2f} of {baseline.contender}."
+    )
+
+
 def _median(values: Sequence[float], factor: float, digits: int) -> str:
     return f"{factor * statistics.median(values):.{digits}f}" if values else ""
 

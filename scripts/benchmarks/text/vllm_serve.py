@@ -1,9 +1,10 @@
-"""`vllm serve` of the environment, with the very arguments that the server's own engine has."""
+"""vLLM's own commands, with the very arguments that the server's engine has: `serve`, and `bench` for the bare engine."""
 
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +16,11 @@ import httpx
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.server import Server, free_ports, stop
+from benchmarks.text.contenders import Work
 from launcher.layout import CACHE, RUN, shown
 
 _START_TIMEOUT = 600.0  # seconds
+_COMMAND = Path(sys.executable).parent / "vllm"
 
 
 @contextmanager
@@ -35,8 +38,7 @@ def running(server: Server, say: Callable[[str], None], *more: str) -> Iterator[
     (port,) = free_ports(1)
     log = RUN / f"benchmark-vllm-{port}.log"
     say(f"starting vllm serve on port {port}")
-    arguments = json.loads((server.repository / "gemma/1/model.json").read_text())
-    command = [str(Path(sys.executable).parent / "vllm"), "serve", *options(arguments), *more]
+    command = [str(_COMMAND), "serve", *options(_arguments(server)), *more]
     command += ["--served-model-name", "gemma", "--host", "127.0.0.1", "--port", str(port), "--no-enable-log-requests"]
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -53,6 +55,41 @@ def running(server: Server, say: Callable[[str], None], *more: str) -> Iterator[
     finally:
         stop(process, "vllm serve", log)
     log.unlink()
+
+
+def bare_engine(server: Server, work: Work, streams: int, requests: int) -> float:
+    """Tokens a second of the engine in one process, without any server, as `vllm bench throughput` finds them.
+
+    Args:
+        server: Whose text engine it is to be like.
+        work: How many tokens an answer has; the prompts are of 12 random tokens.
+        streams: Requests at the same time.
+        requests: In all.
+
+    Raises:
+        BenchmarkError: It fails.
+    """
+    arguments = _arguments(server) | {"max_num_seqs": streams}
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder) / "found.json"
+        command = [str(_COMMAND), "bench", "throughput", "--async-engine", "--output-json", str(found)]
+        command += ["--model", *options(arguments), "--dataset-name", "random", "--random-input-len", "12"]
+        command += ["--random-output-len", str(work.tokens), "--num-prompts", str(requests)]
+        run = subprocess.run(
+            command,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_START_TIMEOUT,
+        )
+        if run.returncode:
+            raise BenchmarkError(f"vllm bench throughput failed: {run.stderr[-500:]}")
+        return float(json.loads(found.read_text())["requests_per_second"]) * work.tokens
+
+
+def _arguments(server: Server) -> dict[str, Any]:
+    return dict(json.loads((server.repository / "gemma/1/model.json").read_text()))
 
 
 def options(arguments: dict[str, Any]) -> list[str]:
