@@ -1,4 +1,4 @@
-"""vLLM's own commands, with the very arguments that the server's engine has: `serve`, and `bench` for the bare engine."""
+"""vLLM's own commands, with the very arguments that the server's engine has: `serve`, and `bench` without a server."""
 
 import json
 import os
