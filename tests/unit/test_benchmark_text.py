@@ -15,7 +15,7 @@ from benchmarks.text.comparison import Result, Sample, percentile
 from benchmarks.text.contenders import Work, openai, text_of, triton_grpc, triton_http, unpaced
 
 WORK = Work("Once", 64)
-SAMPLE = Sample(2.0, 128.0, 64.0, 0.1, 0.2, 0.01, 0.02, 0.5, 1.0, 1e9)
+SAMPLE = Sample(128.0, 100.0, 64.0, 0.1, 0.2, 0.01, 0.02, 0.5, 1.0, 1e9)
 
 
 def test_all_ask_for_the_same_tokens() -> None:
@@ -41,8 +41,8 @@ def test_the_text_is_read_out_of_either_answer() -> None:
 
 
 def test_wrks_counts_are_read_and_none_is_an_error() -> None:
-    line = 'counted {"requests": 3, "seconds": 2.500000, "failures": 0, "events": 192}'
-    assert tools.counted(f"Running 2s test\n{line}\n") == {"requests": 3, "seconds": 2.5, "failures": 0, "events": 192}
+    line = 'counted {"requests": 3, "seconds": 2.500000, "failures": 0, "events": 192, "missing": 9}'
+    assert tools.counted(f"Running 2s test\n{line}\n") == json.loads(line.removeprefix("counted "))
     with pytest.raises(BenchmarkError, match="wrk printed no counts: unable to connect"):
         tools.counted("unable to connect")
 
@@ -59,6 +59,7 @@ def profiled(start: int, *moments: int, last: str = "data: {}") -> dict[str, Any
 
 def test_times_count_from_the_request_and_the_done_mark_is_no_response() -> None:
     found = tools.timings_of([profiled(100, 150, 170, 171, last="data: [DONE]\n\n"), profiled(100, 130, 160)])
+    assert tools.timings_of([profiled(0, 10, 20, 20, last="")]).gaps == pytest.approx([0.01])
     assert found.first == pytest.approx([0.05, 0.03])
     assert found.gaps == pytest.approx([0.02, 0.03])
 
@@ -77,7 +78,9 @@ def test_ratios_are_those_of_a_round_and_what_was_not_measured_has_none() -> Non
     assert result.ratios("gap_p99") == []
     absolute, relative = tables.tables([Result("vllm serve", 8, theirs, theirs), result], "vllm serve", WORK, 2)
     assert [row[0] for row in absolute.rows] == ["vllm serve", "Triton"]
-    assert relative.rows == [["Triton", "1.50 (1.00 to 2.00)", "1.00 (1.00 to 1.00)", "", "1.00 (1.00 to 1.00)"]]
+    assert relative.rows == [
+        ["Triton", "1.50 (1.00 to 2.00)", "1.00 (1.00 to 1.00)", "1.00 (1.00 to 1.00)", "", "1.00 (1.00 to 1.00)"]
+    ]
     (found,) = tables.as_json([result], "here", WORK)["results"]
     assert found["ratios"]["tokens_per_second"] == 1.5
     assert "gap_p99" not in found["ratios"]

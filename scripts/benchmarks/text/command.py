@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -32,7 +33,7 @@ _console = Console(stderr=True, soft_wrap=True, highlight=False)
 def text(
     streams: Annotated[str, typer.Option(help="Requests at the same time: whole numbers with commas.")] = "1,8,32,128",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds in which every contender has its turn.")] = 3,
-    seconds: Annotated[float, typer.Option(min=1, help="Of load for each turn.")] = 10,
+    seconds: Annotated[float, typer.Option(min=1, help="Of load for each turn.")] = 15,
     tokens: Annotated[int, typer.Option(min=1, help="Of each answer.")] = 64,
     prompt_repeats: Annotated[int, typer.Option(min=1, help="How often the prompt of 12 tokens is repeated.")] = 1,
     each_token: Annotated[
@@ -104,7 +105,8 @@ def _contenders(
     if stream_interval:
         option = ("--stream-interval", str(stream_interval))
         host, pid = stack.enter_context(vllm_serve.running(ours, _say, *option))
-        contenders.append(openai(f"{BASELINE} --stream-interval {stream_interval}", host, pid))
+        paced = openai(f"{BASELINE} --stream-interval {stream_interval}", host, pid)
+        contenders.append(replace(paced, is_variant=True))
     return contenders
 
 
@@ -125,7 +127,7 @@ def _measure(
             speed = vllm_serve.bare_engine(bare, work, streams, _BARE_A_STREAM * max(streams, _LEAST_BARE))
             report.tables[-1].notes.append(tables.bare_note(speed, found[0]))
     if _WHOLE_AT in effort.streams:
-        whole = [contender.whole() for contender in contenders if not contender.is_grpc]
+        whole = [contender.whole() for contender in contenders if not contender.is_grpc and not contender.is_variant]
         once = Effort([_WHOLE_AT], effort.rounds, effort.seconds)
         for found in comparison.compare(whole, whole[0].name, work, once, _say):
             results += found

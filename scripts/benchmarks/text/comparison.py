@@ -1,5 +1,6 @@
 """The rounds: every contender in turn, one under load at a time, and what came of it."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,9 +10,6 @@ from benchmarks.text import tools, usage
 from benchmarks.text.contenders import Contender, Work
 
 _SETTLING = 1.0  # seconds between two loads
-_WARM_UP = 3.0  # seconds of load that nobody measures
-_TIMED_A_STREAM = 3  # requests of each stream whose responses are timed
-_LEAST_TIMED = 12
 
 
 @dataclass(frozen=True)
@@ -29,8 +27,10 @@ class Effort:
 class Sample:
     """One contender, one count of streams, one round. Times in seconds; None: not measured or not known."""
 
-    requests_per_second: float
-    tokens_per_second: float
+    tokens_per_second: float | None
+    """By wrk, over HTTP."""
+    profiled_tokens_per_second: float
+    """By perf_analyzer, which takes more of the processor than wrk, from all alike."""
     responses_per_request: float
     first_response_median: float | None
     first_response_p99: float | None
@@ -38,6 +38,7 @@ class Sample:
     """Between two responses of a stream."""
     gap_p99: float | None
     engine_cpu_per_1000_tokens: float | None
+    """Under wrk's load, and with gRPC under perf_analyzer's."""
     other_cpu_per_1000_tokens: float | None
     memory: float | None
     """Bytes, proportional set size of all processes."""
@@ -85,7 +86,7 @@ def compare(
     """
     for contender in contenders:
         say(f"warming up {contender.name}")
-        tools.throughput(contender, work, max(effort.streams), _WARM_UP)
+        tools.profile(contender, work, max(effort.streams), 2 * max(effort.streams))
     for streams in effort.streams:
         samples: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
         for number in range(effort.rounds):
@@ -97,27 +98,40 @@ def compare(
 
 def measure(contender: Contender, work: Work, streams: int, seconds: float) -> Sample:
     """One contender under load: first its throughput and what that costs, then when its responses come."""
-    time.sleep(_SETTLING)
-    before = usage.of_tree(contender.pid) if contender.pid else None
-    throughput = tools.throughput(contender, work, streams, seconds)
-    used = usage.of_tree(contender.pid).since(before) if contender.pid and before else None
-    tokens = throughput.requests * work.tokens
-    time.sleep(_SETTLING)
-    timed = None
-    if contender.is_streaming:
-        timed = tools.timings(contender, work, streams, max(_LEAST_TIMED, _TIMED_A_STREAM * streams))
+    hammered = None
+    begun = _usage(contender)
+    if not contender.is_grpc:
+        hammered = tools.hammer(contender, work, streams, seconds)
+    between = _usage(contender)
+    profiled, times = tools.profile(contender, work, streams, _count(streams))
+    ended = _usage(contender)
+    load = hammered or profiled
+    earlier, later = (begun, between) if hammered else (between, ended)
+    used = later.since(earlier) if earlier and later else None
+    streamed = times if contender.is_streaming and times.gaps else None
     return Sample(
-        requests_per_second=throughput.requests / throughput.seconds,
-        tokens_per_second=tokens / throughput.seconds,
-        responses_per_request=throughput.responses / throughput.requests,
-        first_response_median=statistics.median(timed.first) if timed else None,
-        first_response_p99=percentile(timed.first, 99) if timed else None,
-        gap_median=statistics.median(timed.gaps) if timed and timed.gaps else None,
-        gap_p99=percentile(timed.gaps, 99) if timed and timed.gaps else None,
-        engine_cpu_per_1000_tokens=1000 * used.engine_seconds / tokens if used else None,
-        other_cpu_per_1000_tokens=1000 * used.other_seconds / tokens if used else None,
+        tokens_per_second=hammered.tokens / hammered.seconds if hammered else None,
+        profiled_tokens_per_second=profiled.tokens / profiled.seconds,
+        responses_per_request=profiled.responses / profiled.requests,
+        first_response_median=statistics.median(times.first),
+        first_response_p99=percentile(times.first, 99),
+        gap_median=statistics.median(streamed.gaps) if streamed else None,
+        gap_p99=percentile(streamed.gaps, 99) if streamed else None,
+        engine_cpu_per_1000_tokens=1000 * used.engine_seconds / load.tokens if used else None,
+        other_cpu_per_1000_tokens=1000 * used.other_seconds / load.tokens if used else None,
         memory=float(used.memory) if used else None,
     )
+
+
+def _count(streams: int) -> int:
+    """Requests that perf_analyzer sends: fewer waves of them the larger they are."""
+    return streams * max(5, round(40 / math.sqrt(streams)))
+
+
+def _usage(contender: Contender) -> usage.Usage | None:
+    """What it has used so far, once it has settled."""
+    time.sleep(_SETTLING)
+    return None if contender.pid is None else usage.of_tree(contender.pid)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -11,7 +11,8 @@ from benchmarks.text.contenders import Work
 
 # Title, measure, factor to the unit shown, digits.
 _COLUMNS = [
-    ("tokens/s", "tokens_per_second", 1, 0),
+    ("tokens/s, wrk", "tokens_per_second", 1, 0),
+    ("tokens/s, perf_analyzer", "profiled_tokens_per_second", 1, 0),
     ("responses a request", "responses_per_request", 1, 1),
     ("first, ms", "first_response_median", 1000, 0),
     ("first p99, ms", "first_response_p99", 1000, 0),
@@ -22,7 +23,8 @@ _COLUMNS = [
     ("memory, MB", "memory", 1e-6, 0),
 ]
 _RATIOS = [
-    ("tokens/s", "tokens_per_second"),
+    ("tokens/s, wrk", "tokens_per_second"),
+    ("tokens/s, perf_analyzer", "profiled_tokens_per_second"),
     ("first p99", "first_response_p99"),
     ("gap p99", "gap_p99"),
     ("other CPU", "other_cpu_per_1000_tokens"),

@@ -21,13 +21,14 @@ _GRACE = 120.0  # seconds that a tool may take beyond what it was asked for
 
 
 @dataclass(frozen=True)
-class Throughput:
-    """What came in a time, of requests that were answered whole."""
+class Load:
+    """What was answered in a time."""
 
     requests: int
-    seconds: float
+    tokens: int
     responses: int
     """Events of a stream, or answers in one piece."""
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -50,22 +51,23 @@ def require() -> None:
         raise BenchmarkError("wrk is not installed (Debian: apt install wrk)")
 
 
-def throughput(contender: Contender, work: Work, streams: int, seconds: float) -> Throughput:
-    """`streams` requests always under way for some seconds.
+def hammer(contender: Contender, work: Work, streams: int, seconds: float) -> Load:
+    """wrk, over HTTP: `streams` requests always under way for some seconds. Those cut off at the end do not count.
 
     Raises:
         BenchmarkError: A request failed, or none was answered.
     """
-    if contender.is_grpc:
-        return _grpc_throughput(contender, work, streams, seconds)
     command = ["wrk", "-t1", f"-c{streams}", f"-d{seconds:.0f}s", "--timeout", "60s", "-s"]
     command += [str(Path(__file__).with_name("wrk.lua")), contender.url]
-    output = _run(command, seconds, {"BENCHMARK_BODY": json.dumps(contender.request(work))})
-    found = counted(output)
-    if found["failures"] or not found["requests"]:
-        raise BenchmarkError(f"{contender.name}: {found['failures']} of {found['requests']} requests failed")
-    responses = found["events"] if contender.is_streaming else found["requests"]
-    return Throughput(found["requests"], found["seconds"], responses)
+    variables = {"BENCHMARK_BODY": json.dumps(contender.request(work)), "BENCHMARK_STREAMS": str(streams)}
+    found = counted(_run(command, seconds, variables | {"BENCHMARK_TOKENS": str(work.tokens)}))
+    requests = found["requests"]
+    if found["failures"] or requests < streams:
+        raise BenchmarkError(
+            f"{contender.name}: {requests} requests of {streams} streams ended, {found['failures']} failed"
+        )
+    responses = found["events"] if contender.is_streaming else requests
+    return Load(requests, requests * work.tokens - found["missing"], responses, found["seconds"])
 
 
 def counted(output: str) -> dict[str, Any]:
@@ -80,13 +82,18 @@ def counted(output: str) -> dict[str, Any]:
     return dict(json.loads(match[1]))
 
 
-def timings(contender: Contender, work: Work, streams: int, requests: int) -> Timings:
-    """`requests` requests, `streams` of them always under way.
+def profile(contender: Contender, work: Work, streams: int, requests: int) -> tuple[Load, Timings]:
+    """perf_analyzer, over HTTP or gRPC: `requests` requests to their end, `streams` of them always under way.
 
     Raises:
         BenchmarkError: A request failed.
     """
-    return timings_of(_profiled(contender, work, streams, requests))
+    found = _profiled(contender, work, streams, requests)
+    begun = min(request["timestamp"] for request in found)
+    last = max(request["response_timestamps"][-1] for request in found)
+    responses = sum(len(_moments(request)) for request in found)
+    load = Load(len(found), len(found) * work.tokens, responses, (last - begun) / 1e9)
+    return load, timings_of(found)
 
 
 def timings_of(requests: list[dict[str, Any]]) -> Timings:
@@ -100,24 +107,15 @@ def timings_of(requests: list[dict[str, Any]]) -> Timings:
 
 
 def _moments(request: dict[str, Any]) -> list[int]:
-    """When responses with content came: not the empty final one of Triton, nor OpenAI's `[DONE]`."""
+    """When responses with content came: not the end of an HTTP stream, which perf_analyzer notes as one more."""
     outputs = request.get("response_outputs") or [{}] * len(request["response_timestamps"])
     pairs = zip(request["response_timestamps"], outputs, strict=False)
-    kept = [moment for moment, output in pairs if not str(output.get("response", "")).startswith("data: [DONE]")]
+    kept = [moment for moment, output in pairs if not _is_end(output.get("response"))]
     return kept or request["response_timestamps"][:1]
 
 
-def _grpc_throughput(contender: Contender, work: Work, streams: int, seconds: float) -> Throughput:
-    """perf_analyzer's own measurement for a time fails unless several of them agree, so it gets a count that fits."""
-    pilot = _answered(_profiled(contender, work, streams, 2 * streams))
-    return _answered(_profiled(contender, work, streams, max(streams, round(pilot.requests / pilot.seconds * seconds))))
-
-
-def _answered(requests: list[dict[str, Any]]) -> Throughput:
-    begun = min(request["timestamp"] for request in requests)
-    last = max(request["response_timestamps"][-1] for request in requests)
-    responses = sum(len(request["response_timestamps"]) for request in requests)
-    return Throughput(len(requests), (last - begun) / 1e9, responses)
+def _is_end(response: str | None) -> bool:
+    return response is not None and (not response.strip() or response.startswith("data: [DONE]"))
 
 
 def _profiled(contender: Contender, work: Work, streams: int, requests: int) -> list[dict[str, Any]]:
@@ -137,10 +135,9 @@ def _profiled(contender: Contender, work: Work, streams: int, requests: int) -> 
         if not profile.is_file():
             raise BenchmarkError(f"{contender.name}: perf_analyzer left no profile: {output[-500:]}")
         found = json.loads(profile.read_text())["experiments"][0]["requests"]
-    whole = [request for request in found if request["response_timestamps"]]
-    if not whole:
-        raise BenchmarkError(f"{contender.name}: perf_analyzer got no answer: {output[-500:]}")
-    return whole
+    if not found or not all(request["response_timestamps"] for request in found):
+        raise BenchmarkError(f"{contender.name}: a request of perf_analyzer had no answer: {output[-500:]}")
+    return list(found)
 
 
 def _run(command: list[str], seconds: float, variables: dict[str, str]) -> str:

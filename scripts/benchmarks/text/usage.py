@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import psutil
 
-_ENGINE = "EngineCore"  # in the title that vLLM gives its engine's processes
+_ENGINE = ("VLLM::EngineCore", "VLLM::Worker")  # how vLLM titles its engine's processes; on a CPU a worker may be one
 
 
 @dataclass(frozen=True)
@@ -50,4 +50,4 @@ def _tree(pid: int) -> Iterable[psutil.Process]:
 
 
 def _is_engine(process: psutil.Process) -> bool:
-    return any(_ENGINE in part for part in process.cmdline())
+    return any(part.startswith(_ENGINE) for part in process.cmdline()[:1])
