@@ -11,8 +11,7 @@ from benchmarks.text.contenders import Work
 
 # Title, measure, factor to the unit shown, digits.
 _COLUMNS = [
-    ("tokens/s, wrk", "tokens_per_second", 1, 0),
-    ("tokens/s, perf_analyzer", "profiled_tokens_per_second", 1, 0),
+    ("tokens/s", "tokens_per_second", 1, 0),
     ("responses a request", "responses_per_request", 1, 1),
     ("first, ms", "first_response_median", 1000, 0),
     ("first p99, ms", "first_response_p99", 1000, 0),
@@ -23,11 +22,11 @@ _COLUMNS = [
     ("memory, MB", "memory", 1e-6, 0),
 ]
 _RATIOS = [
-    ("tokens/s, wrk", "tokens_per_second"),
-    ("tokens/s, perf_analyzer", "profiled_tokens_per_second"),
+    ("tokens/s", "tokens_per_second"),
     ("first p99", "first_response_p99"),
     ("gap p99", "gap_p99"),
     ("other CPU", "other_cpu_per_1000_tokens"),
+    ("all CPU", "cpu_per_1000_tokens"),
 ]
 
 
@@ -44,7 +43,30 @@ def tables(results: Sequence[Result], baseline: str, work: Work, rounds: int) ->
         if result.contender != baseline:
             ratios = [result.ratios(measure) for _, measure in _RATIOS]
             relative.rows.append([result.contender, *(spread(some) if some else "" for some in ratios)])
+    relative.notes.append(_company(results))
     return [absolute, relative]
+
+
+def memory_table(results: Sequence[Result]) -> Table:
+    """The most that each process of each server had resident in all loads; pages that are shared count in each."""
+    table = Table("Peak memory of each process (resident), MB", ["server", "process", "MB"])
+    for contender in dict.fromkeys(result.contender for result in results):
+        samples = [sample for result in results if result.contender == contender for sample in result.samples]
+        names = dict.fromkeys(name for sample in samples for name in sample.peaks)
+        for name in names:
+            most = max(sample.peaks.get(name, 0) for sample in samples)
+            table.rows.append([contender, name, f"{most / 1e6:.0f}"])
+    return table
+
+
+def _company(results: Sequence[Result]) -> str:
+    """Who else had the processor during the loads."""
+    samples = [sample for result in results for sample in result.samples]
+    idle = [sample.idle_cores for sample in samples if sample.idle_cores is not None]
+    others = [sample.bystander_cores for sample in samples if sample.bystander_cores is not None]
+    parts = [f"the servers without load took {spread(idle)} cores"] if idle else []
+    parts.append(f"other programs {spread(others)}" if others else "what other programs took is unknown")
+    return f"Meanwhile {', '.join(parts)}."
 
 
 def bare_note(speed: float, baseline: Result) -> str:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,16 @@ _GRACE = 120.0  # seconds that a tool may take beyond what it was asked for
 
 
 @dataclass(frozen=True)
-class Load:
-    """What was answered in a time."""
+class Throughput:
+    """What a load brought."""
 
-    requests: int
-    tokens: int
-    responses: int
+    requests_per_second: float
+    """Once each stream has had an answer, so that it does not matter when the load ends: streams that began together
+    also end together, and a load that ends just before would count none of them."""
+    responses_per_request: float
     """Events of a stream, or answers in one piece."""
-    seconds: float
+    requests: float
+    """Of the whole load, unfinished ones in part."""
 
 
 @dataclass(frozen=True)
@@ -51,23 +54,41 @@ def require() -> None:
         raise BenchmarkError("wrk is not installed (Debian: apt install wrk)")
 
 
-def hammer(contender: Contender, work: Work, streams: int, seconds: float) -> Load:
-    """wrk, over HTTP: `streams` requests always under way for some seconds. Those cut off at the end do not count.
+def load(contender: Contender, work: Work, streams: int, seconds: float) -> Callable[[], Throughput]:
+    """`streams` requests always under way for some seconds: ready to be made, and nothing else is when it is called.
 
     Raises:
-        BenchmarkError: A request failed, or none was answered.
+        BenchmarkError: A request failed, or too few were answered.
     """
+    if not contender.is_grpc:
+        return lambda: _http_load(contender, work, streams, seconds)
+    # perf_analyzer's own measurement for a time fails unless several of them agree, so it gets a count that fits.
+    pilot = throughput_of(_profiled(contender, work, streams, 3 * streams), streams)
+    requests = max(3 * streams, round(pilot.requests_per_second * seconds))
+    return lambda: throughput_of(_profiled(contender, work, streams, requests), streams)
+
+
+def warm_up(contender: Contender, work: Work, streams: int) -> None:
+    """Two requests of each stream, which nobody measures.
+
+    Raises:
+        BenchmarkError: A request failed.
+    """
+    _profiled(contender, work, streams, 2 * streams)
+
+
+def _http_load(contender: Contender, work: Work, streams: int, seconds: float) -> Throughput:
     command = ["wrk", "-t1", f"-c{streams}", f"-d{seconds:.0f}s", "--timeout", "60s", "-s"]
     command += [str(Path(__file__).with_name("wrk.lua")), contender.url]
     variables = {"BENCHMARK_BODY": json.dumps(contender.request(work)), "BENCHMARK_STREAMS": str(streams)}
-    found = counted(_run(command, seconds, variables | {"BENCHMARK_TOKENS": str(work.tokens)}))
-    requests = found["requests"]
-    if found["failures"] or requests < streams:
-        raise BenchmarkError(
-            f"{contender.name}: {requests} requests of {streams} streams ended, {found['failures']} failed"
-        )
-    responses = found["events"] if contender.is_streaming else requests
-    return Load(requests, requests * work.tokens - found["missing"], responses, found["seconds"])
+    found = counted(_run(command, seconds, variables))
+    if found["failures"]:
+        raise BenchmarkError(f"{contender.name}: {found['failures']} of {found['requests']} requests failed")
+    if found["requests"] <= streams:
+        raise BenchmarkError(f"{contender.name}: {found['requests']} answers in {seconds:g} s: give it more --seconds")
+    rate = (found["requests"] - streams) / found["steady_seconds"]
+    responses = found["events"] if contender.is_streaming else found["requests"]
+    return Throughput(rate, responses / found["requests"], rate * found["seconds"])
 
 
 def counted(output: str) -> dict[str, Any]:
@@ -82,18 +103,13 @@ def counted(output: str) -> dict[str, Any]:
     return dict(json.loads(match[1]))
 
 
-def profile(contender: Contender, work: Work, streams: int, requests: int) -> tuple[Load, Timings]:
-    """perf_analyzer, over HTTP or gRPC: `requests` requests to their end, `streams` of them always under way.
+def timings(contender: Contender, work: Work, streams: int, requests: int) -> Timings:
+    """`requests` requests, `streams` of them always under way.
 
     Raises:
         BenchmarkError: A request failed.
     """
-    found = _profiled(contender, work, streams, requests)
-    begun = min(request["timestamp"] for request in found)
-    last = max(request["response_timestamps"][-1] for request in found)
-    responses = sum(len(_moments(request)) for request in found)
-    load = Load(len(found), len(found) * work.tokens, responses, (last - begun) / 1e9)
-    return load, timings_of(found)
+    return timings_of(_profiled(contender, work, streams, requests))
 
 
 def timings_of(requests: list[dict[str, Any]]) -> Timings:
@@ -107,7 +123,7 @@ def timings_of(requests: list[dict[str, Any]]) -> Timings:
 
 
 def _moments(request: dict[str, Any]) -> list[int]:
-    """When responses with content came: not the end of an HTTP stream, which perf_analyzer notes as one more."""
+    """When responses with content came: not the empty final one of Triton, nor OpenAI's `[DONE]`."""
     outputs = request.get("response_outputs") or [{}] * len(request["response_timestamps"])
     pairs = zip(request["response_timestamps"], outputs, strict=False)
     kept = [moment for moment, output in pairs if not _is_end(output.get("response"))]
@@ -116,6 +132,20 @@ def _moments(request: dict[str, Any]) -> list[int]:
 
 def _is_end(response: str | None) -> bool:
     return response is not None and (not response.strip() or response.startswith("data: [DONE]"))
+
+
+def throughput_of(requests: list[dict[str, Any]], streams: int) -> Throughput:
+    """Out of the requests of perf_analyzer's profile.
+
+    Raises:
+        BenchmarkError: There are no more than there were streams.
+    """
+    if len(requests) <= streams:
+        raise BenchmarkError(f"perf_analyzer saw {len(requests)} requests of {streams} streams: too few")
+    ends = sorted(request["response_timestamps"][-1] for request in requests)
+    responses = sum(len(_moments(request)) for request in requests)
+    rate = (len(ends) - streams) / (ends[-1] - ends[streams - 1]) * 1e9
+    return Throughput(rate, responses / len(requests), len(requests))
 
 
 def _profiled(contender: Contender, work: Work, streams: int, requests: int) -> list[dict[str, Any]]:
