@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.server import Server, free_ports, stop
+from benchmarks.ports import free_ports
+from benchmarks.server import Server, stop
 from benchmarks.text.contenders import Work
 from launcher.layout import CACHE, RUN, shown
 
