@@ -7,7 +7,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -265,14 +266,12 @@ class Architectures:
     model_dirs: dict[str, Path]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def architectures(server: Server) -> Iterator[Architectures]:
-    models = ROOT / ".run/models"
-    gemma2 = make_tiny_model(models / "tiny-gemma2", "--architecture", "gemma2")
-    gemma3 = make_tiny_model(models / "tiny-gemma3", "--architecture", "gemma3")
-    with (
-        loaded_model(server, "gemma2", {"model": str(gemma2)}),
-        loaded_model(server, "gemma3", {"model": str(gemma3)}),
-    ):
-        model_dirs = {"gemma": server.model_dir, "gemma2": gemma2, "gemma3": gemma3}
-        yield Architectures(server.http_url, server.grpc_url, model_dirs)
+    names = ("gemma2", "gemma3")
+    folders = {name: make_tiny_model(ROOT / f".run/models/tiny-{name}", "--architecture", name) for name in names}
+    with ExitStack() as loaded, ThreadPoolExecutor() as pool:  # at the same time: one load keeps one core busy
+        models = [loaded_model(server, name, {"model": str(folder)}) for name, folder in folders.items()]
+        for loading in [pool.submit(loaded.enter_context, model) for model in models]:
+            loading.result()
+        yield Architectures(server.http_url, server.grpc_url, {"gemma": server.model_dir} | folders)
