@@ -265,7 +265,7 @@ class Architectures:
     model_dirs: dict[str, Path]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def architectures(server: Server) -> Iterator[Architectures]:
     models = ROOT / ".run/models"
     gemma2 = make_tiny_model(models / "tiny-gemma2", "--architecture", "gemma2")

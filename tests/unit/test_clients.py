@@ -423,14 +423,14 @@ async def test_cancelling_the_task_cancels_the_request(triton: FakeTriton) -> No
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await asyncio.to_thread(triton.cancelled.wait, 1)
+        assert await asyncio.to_thread(triton.cancelled.wait, 5)
 
 
 async def test_breaking_out_of_an_async_stream_cancels_the_request(triton: FakeTriton) -> None:
     async with AsyncClient(triton.url) as client:
         async for _ in client.stream_text("endless"):
             break
-        assert await asyncio.to_thread(triton.cancelled.wait, 1)
+        assert await asyncio.to_thread(triton.cancelled.wait, 5)
 
 
 async def test_closing_the_async_client_ends_its_streams_without_cancelling_their_task(triton: FakeTriton) -> None:
