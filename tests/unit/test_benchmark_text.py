@@ -1,21 +1,29 @@
 """The text benchmark's arithmetic: what tools print, ratios within a round, and the same settings for both servers."""
 
+import importlib.util
 import json
 import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
+from benchmarks.bystanders import Bystanders
 from benchmarks.errors import BenchmarkError
-from benchmarks.text import tables, tools, usage, vllm_serve
+from benchmarks.text import plots, tables, tools, usage, vllm_serve
 from benchmarks.text.comparison import Result, Sample, percentile
 from benchmarks.text.contenders import Work, openai, text_of, triton_grpc, triton_http, unpaced
 
 WORK = Work("Once", 64)
-SAMPLE = Sample(2.0, 128.0, 64.0, 0.1, 0.2, 0.01, 0.02, 0.5, 1.0, 1e9)
+SAMPLE = Sample(2.0, 128.0, 64.0, 0.1, 0.2, 0.01, 0.02, 0.5, 1.0, 1.5, 1e9)
 
 
 def test_all_ask_for_the_same_tokens() -> None:
@@ -57,6 +65,55 @@ def profiled(start: int, *moments: int, last: str = "data: {}") -> dict[str, Any
     }
 
 
+def test_the_rate_counts_from_when_each_stream_has_had_an_answer() -> None:
+    waves = [profiled(0, 500), profiled(0, 500), profiled(500, 1500), profiled(500, 1500), profiled(1500, 2500)]
+    found = tools.throughput_of(waves, 2)
+    assert found.requests_per_second == pytest.approx(3 / 2)
+    assert (found.requests, found.responses_per_request) == (5, 1)
+    with pytest.raises(BenchmarkError, match="2 requests of 2 streams: too few"):
+        tools.throughput_of(waves[:2], 2)
+
+
+ANSWER = b"data: {}\n\n" * 3
+ANSWER_TAKES = 0.3  # seconds
+
+
+class _Streaming(BaseHTTPRequestHandler):
+    """Answers every request with the same three events, after the same time."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        threading.Event().wait(ANSWER_TAKES)
+        self.send_response(200 if self.path == "/v1/completions" else 500)
+        self.send_header("Content-Length", str(len(ANSWER)))
+        self.end_headers()
+        self.wfile.write(ANSWER)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def streaming() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Streaming) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed (Debian: apt install wrk)")
+def test_wrks_rate_does_not_depend_on_when_the_load_ends(streaming: str) -> None:
+    found = tools.load(openai("x", streaming, None), WORK, 8, 1)()  # 3 waves of 8 in 1 s, and a part of a fourth
+    assert found.requests_per_second == pytest.approx(8 / ANSWER_TAKES, rel=0.15)
+    assert found.requests == pytest.approx(8 / ANSWER_TAKES, rel=0.25)
+    assert found.responses_per_request == 3
+    failing = replace(openai("x", streaming, None), path="v1/nothing")
+    with pytest.raises(BenchmarkError, match=r"x: (\d+) of \1 requests failed"):
+        tools.load(failing, WORK, 8, 1)()
+
+
 def test_times_count_from_the_request_and_the_done_mark_is_no_response() -> None:
     found = tools.timings_of([profiled(100, 150, 170, 171, last="data: [DONE]\n\n"), profiled(100, 130, 160)])
     assert found.first == pytest.approx([0.05, 0.03])
@@ -77,7 +134,9 @@ def test_ratios_are_those_of_a_round_and_what_was_not_measured_has_none() -> Non
     assert result.ratios("gap_p99") == []
     absolute, relative = tables.tables([Result("vllm serve", 8, theirs, theirs), result], "vllm serve", WORK, 2)
     assert [row[0] for row in absolute.rows] == ["vllm serve", "Triton"]
-    assert relative.rows == [["Triton", "1.50 (1.00 to 2.00)", "1.00 (1.00 to 1.00)", "", "1.00 (1.00 to 1.00)"]]
+    same = "1.00 (1.00 to 1.00)"
+    assert relative.rows == [["Triton", "1.50 (1.00 to 2.00)", same, "", same, same]]
+    assert relative.notes == ["Meanwhile what other programs took is unknown."]
     (found,) = tables.as_json([result], "here", WORK)["results"]
     assert found["ratios"]["tokens_per_second"] == 1.5
     assert "gap_p99" not in found["ratios"]
@@ -99,6 +158,73 @@ def test_processor_time_and_memory_of_a_tree() -> None:
     assert used.other_seconds >= 0.02
     assert used.engine_seconds == 0
     assert used.memory > 1_000_000
+    assert max(used.peaks.values()) > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["/x/tritonserver", "--http-port=1"], "tritonserver"),
+        (["VLLM::EngineCore", "", ""], "VLLM::EngineCore"),
+        (["VLLM::Worker_TP0"], "VLLM::Worker_TP0"),
+        (["/x/.venv/bin/python", "/x/.venv/bin/vllm", "serve", "/m"], "vllm serve"),
+        ([".venv/bin/python", "-m", "launcher"], "launcher"),
+        (["/x/python", "-c", "from multiprocessing.resource_tracker import main;main(14)"], "resource_tracker"),
+        ([], "?"),
+    ],
+)
+def test_processes_have_names_for_people(command: list[str], name: str) -> None:
+    assert usage.name_of(command) == name
+
+
+def test_the_engine_is_its_worker_too_and_a_process_that_ended_is_none() -> None:
+    worker = subprocess.Popen(["bash", "-c", "exec -a VLLM::Worker sleep 60"])
+    try:
+        while "VLLM::Worker" not in (found := usage.of_tree(worker.pid)).peaks:
+            assert worker.poll() is None
+        assert found.other_seconds == 0
+    finally:
+        worker.terminate()
+        worker.wait()
+
+
+def test_only_programs_outside_are_bystanders() -> None:
+    assert Bystanders(os.getpid()).share is not None
+    assert Bystanders(os.getpid(), None).share is None
+    assert Bystanders(None).cores == "unknown"
+
+
+def test_memory_and_company_are_reported() -> None:
+    samples = [replace(SAMPLE, peaks={"a": 10**6, "b": 10**9}, idle_cores=0.0, bystander_cores=0.5)] * 2
+    samples.append(replace(samples[0], peaks={"a": 2 * 10**6}))
+    result = Result("vllm serve", 8, samples, samples)
+    assert tables.memory_table([result]).rows == [["vllm serve", "a", "2"], ["vllm serve", "b", "1000"]]
+    (_, relative) = tables.tables([result], "vllm serve", WORK, 3)
+    assert relative.notes == [
+        "Meanwhile the servers without load took 0.00 (0.00 to 0.00) cores, other programs 0.50 (0.50 to 0.50)."
+    ]
+
+
+HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
+
+
+@pytest.mark.skipif(not HAS_MATPLOTLIB, reason="matplotlib is not installed")
+def test_each_measure_that_was_measured_is_drawn(tmp_path: Path) -> None:
+    from PIL import Image
+
+    samples = [replace(SAMPLE, gap_p99=None), replace(SAMPLE, tokens_per_second=256.0, gap_p99=None)]
+    results = [Result(name, streams, samples, samples) for name in ("vllm serve", "Triton") for streams in (1, 8)]
+    drawn = plots.draw(results, "here", tmp_path / "new")
+    assert [picture.name for picture in drawn] == ["tokens.png", "first.png", "processor.png"]
+    for picture in drawn:
+        with Image.open(picture) as image:
+            assert image.size == (960, 600)
+
+
+@pytest.mark.skipif(HAS_MATPLOTLIB, reason="matplotlib is installed")
+def test_without_matplotlib_plots_say_how_to_get_it() -> None:
+    with pytest.raises(BenchmarkError, match="--plots needs matplotlib"):
+        plots.require()
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from benchmarks import machine, server
-from benchmarks.bystanders import Bystanders
+from benchmarks import bystanders, machine, server
 from benchmarks.errors import BenchmarkError, DrawingFailed
 from benchmarks.images import comparison
 from benchmarks.images.comparison import Benchmark, Effort
@@ -44,7 +43,7 @@ def images(
     try:
         with _server(url, http_url, repository) as target:
             report.machine = machine.describe(target)
-            asyncio.run(_measure(Benchmark(target, effort, report, Bystanders(target), _say)))
+            asyncio.run(_measure(Benchmark(target, effort, report, bystanders.beside(target), _say)))
     except (BenchmarkError, DrawingFailed) as error:
         _console.print(f"[bold red]benchmark:[/] {escape(str(error))}")
         failure = 1

@@ -17,7 +17,7 @@ from rich.markup import escape
 from benchmarks import machine, server
 from benchmarks.errors import BenchmarkError
 from benchmarks.report import Report
-from benchmarks.text import comparison, tables, tools, vllm_serve
+from benchmarks.text import comparison, plots, tables, tools, vllm_serve
 from benchmarks.text.comparison import Effort, Result
 from benchmarks.text.contenders import Contender, Work, check_same_text, openai, triton_grpc, triton_http, unpaced
 from launcher.layout import shown
@@ -53,6 +53,9 @@ def text(
     quick: Annotated[bool, typer.Option("--quick", help="One short round, for a look.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the report to this file, as Markdown.")] = None,
     json_output: Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option("--plots", file_okay=False, help="Draw the numbers as PNG files in this folder.")
+    ] = None,
 ) -> None:
     """Measure Triton and the gateway beside `vllm serve`, all with the same model and settings, taking turns."""
     for name, file in (("--output", output), ("--json", json_output)):
@@ -66,13 +69,14 @@ def text(
     failure = 0
     try:
         tools.require()
+        if pictures is not None:
+            plots.require()
         with ExitStack() as stack:
             ours = stack.enter_context(server.own(_say, SERVE="text,gateway"))
             report.machine = _machine(ours)
             contenders = _chosen([*_contenders(stack, ours, each_token, stream_interval), *others], contender)
             check_same_text(contenders, work)
-            bare = ours if engine else None
-            _measure(contenders, work, effort, report, results, bare)
+            _measure(contenders, work, effort, report, results, ours if engine else None)
     except BenchmarkError as error:
         _console.print(f"[bold red]benchmark:[/] {escape(str(error))}")
         failure = 1
@@ -87,6 +91,9 @@ def text(
         if json_output is not None:
             json_output.write_text(json.dumps(tables.as_json(results, report.machine, work), indent=1) + "\n")
             _say(f"numbers written to {shown(json_output.resolve())}")
+        if pictures is not None:
+            for picture in plots.draw(results, report.machine, pictures):
+                _say(f"drawn: {shown(picture.resolve())}")
     sys.exit(failure)
 
 
@@ -116,6 +123,7 @@ def _measure(
     results: list[Result],
     bare: server.Server | None,
 ) -> None:
+    streamed = {contender.name for contender in contenders}
     for found in comparison.compare(contenders, BASELINE, work, effort, _say):
         results += found
         report.tables += tables.tables(found, BASELINE, work, effort.rounds)
@@ -130,6 +138,7 @@ def _measure(
         for found in comparison.compare(whole, whole[0].name, work, once, _say):
             results += found
             report.tables += tables.tables(found, whole[0].name, work, effort.rounds)
+    report.tables.append(tables.memory_table([result for result in results if result.contender in streamed]))
 
 
 def _counts(streams: str) -> list[int]:

@@ -2,15 +2,17 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 
+from benchmarks.bystanders import Bystanders
 from benchmarks.text import tools, usage
 from benchmarks.text.contenders import Contender, Work
 
 _SETTLING = 1.0  # seconds between two loads
-_WARM_UP = 3.0  # seconds of load that nobody measures
-_TIMED_A_STREAM = 3  # requests of each stream whose responses are timed
+# Requests whose responses are timed: as many as fit into this share of the load's time, but no fewer than that.
+_TIMED_SHARE = 0.5
+_TIMED_A_STREAM = 3
 _LEAST_TIMED = 12
 
 
@@ -39,11 +41,19 @@ class Sample:
     gap_p99: float | None
     engine_cpu_per_1000_tokens: float | None
     other_cpu_per_1000_tokens: float | None
+    cpu_per_1000_tokens: float | None
     memory: float | None
     """Bytes, proportional set size of all processes."""
+    peaks: dict[str, int] = field(default_factory=dict)
+    """Bytes that each process has had resident at most, by name."""
+    idle_cores: float | None = None
+    """Processor cores that the servers without load took meanwhile, on average."""
+    bystander_cores: float | None = None
+    """The same of programs that have nothing to do with it."""
 
 
-MEASURES = tuple(field.name for field in fields(Sample))
+_NOT_OF_A_CONTENDER = ("peaks", "idle_cores", "bystander_cores")
+MEASURES = tuple(each.name for each in fields(Sample) if each.name not in _NOT_OF_A_CONTENDER)
 
 
 @dataclass(frozen=True)
@@ -85,38 +95,59 @@ def compare(
     """
     for contender in contenders:
         say(f"warming up {contender.name}")
-        tools.throughput(contender, work, max(effort.streams), _WARM_UP)
+        tools.warm_up(contender, work, max(effort.streams))
+    servers = {contender.pid for contender in contenders}
     for streams in effort.streams:
         samples: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
         for number in range(effort.rounds):
             for contender in contenders if number % 2 == 0 else reversed(contenders):
                 say(f"{streams} streams, round {number + 1} of {effort.rounds}: {contender.name}")
-                samples[contender.name].append(measure(contender, work, streams, effort.seconds))
+                samples[contender.name].append(measure(contender, servers, work, streams, effort.seconds))
         yield [Result(name, streams, found, samples[baseline]) for name, found in samples.items()]
 
 
-def measure(contender: Contender, work: Work, streams: int, seconds: float) -> Sample:
-    """One contender under load: first its throughput and what that costs, then when its responses come."""
+def measure(contender: Contender, servers: Collection[int | None], work: Work, streams: int, seconds: float) -> Sample:
+    """One contender under load: first its throughput and what that costs, then when its responses come.
+
+    Args:
+        contender: Whose turn it is.
+        servers: Process ids of all contenders; those of the others should be idle.
+        work: What each request asks for.
+        streams: Requests at the same time.
+        seconds: Of load.
+    """
+    load = tools.load(contender, work, streams, seconds)
     time.sleep(_SETTLING)
-    before = usage.of_tree(contender.pid) if contender.pid else None
-    throughput = tools.throughput(contender, work, streams, seconds)
-    used = usage.of_tree(contender.pid).since(before) if contender.pid and before else None
-    tokens = throughput.requests * work.tokens
+    bystanders = Bystanders(*servers)
+    pids = [pid for pid in servers if pid is not None]
+    before, began = {pid: usage.of_tree(pid) for pid in pids}, time.monotonic()
+    throughput = load()
+    took = time.monotonic() - began
+    bystander_cores = bystanders.share
+    all_used = {pid: usage.of_tree(pid).since(before[pid]) for pid in pids}
+    used = all_used.pop(contender.pid) if contender.pid is not None else None
+    idle = sum(each.engine_seconds + each.other_seconds for each in all_used.values())
+    thousands = throughput.requests * work.tokens / 1000
     time.sleep(_SETTLING)
     timed = None
     if contender.is_streaming:
-        timed = tools.timings(contender, work, streams, max(_LEAST_TIMED, _TIMED_A_STREAM * streams))
+        in_time = round(_TIMED_SHARE * seconds * throughput.requests_per_second)
+        timed = tools.timings(contender, work, streams, max(_LEAST_TIMED, _TIMED_A_STREAM * streams, in_time))
     return Sample(
-        requests_per_second=throughput.requests / throughput.seconds,
-        tokens_per_second=tokens / throughput.seconds,
-        responses_per_request=throughput.responses / throughput.requests,
+        requests_per_second=throughput.requests_per_second,
+        tokens_per_second=throughput.requests_per_second * work.tokens,
+        responses_per_request=throughput.responses_per_request,
         first_response_median=statistics.median(timed.first) if timed else None,
         first_response_p99=percentile(timed.first, 99) if timed else None,
         gap_median=statistics.median(timed.gaps) if timed and timed.gaps else None,
         gap_p99=percentile(timed.gaps, 99) if timed and timed.gaps else None,
-        engine_cpu_per_1000_tokens=1000 * used.engine_seconds / tokens if used else None,
-        other_cpu_per_1000_tokens=1000 * used.other_seconds / tokens if used else None,
+        engine_cpu_per_1000_tokens=used.engine_seconds / thousands if used else None,
+        other_cpu_per_1000_tokens=used.other_seconds / thousands if used else None,
+        cpu_per_1000_tokens=(used.engine_seconds + used.other_seconds) / thousands if used else None,
         memory=float(used.memory) if used else None,
+        peaks=used.peaks if used else {},
+        idle_cores=idle / took,
+        bystander_cores=bystander_cores,
     )
 
 

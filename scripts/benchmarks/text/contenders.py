@@ -1,10 +1,13 @@
 """Who is measured: each a way to the same model, with requests that ask for the same tokens."""
 
 import json
+import queue
 from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
+import numpy as np
+import tritonclient.grpc as grpc
 
 from benchmarks.errors import BenchmarkError
 
@@ -101,7 +104,9 @@ def check_same_text(contenders: list[Contender], work: Work) -> str:
     Raises:
         BenchmarkError: They do not, or one does not answer.
     """
-    texts = {contender.name: _text(contender, work) for contender in contenders if not contender.is_grpc}
+    texts = {
+        contender.name: (_grpc_text if contender.is_grpc else _http_text)(contender, work) for contender in contenders
+    }
     first, *others = texts
     for name in others:
         if texts[name] != texts[first]:
@@ -109,7 +114,7 @@ def check_same_text(contenders: list[Contender], work: Work) -> str:
     return texts[first]
 
 
-def _text(contender: Contender, work: Work) -> str:
+def _http_text(contender: Contender, work: Work) -> str:
     try:
         answer = httpx.post(contender.url, json=contender.request(work), timeout=_TIMEOUT)
         answer.raise_for_status()
@@ -119,6 +124,35 @@ def _text(contender: Contender, work: Work) -> str:
         return text_of(answer.json())
     events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
     return "".join(text_of(json.loads(event)) for event in events if event != "[DONE]")
+
+
+def _grpc_text(contender: Contender, work: Work) -> str:
+    answers: queue.Queue[tuple[Any, Exception | None]] = queue.Queue()
+    pieces = []
+    try:
+        with grpc.InferenceServerClient(contender.host) as client:
+            client.start_stream(lambda result, error: answers.put((result, error)), stream_timeout=_TIMEOUT)
+            client.async_stream_infer("gemma", _grpc_inputs(contender, work), enable_empty_final_response=True)
+            while True:
+                result, error = answers.get(timeout=_TIMEOUT)
+                if error is not None:
+                    raise error
+                text = result.as_numpy("text_output")
+                pieces += [] if text is None else [piece.decode() for piece in text]
+                if result.get_response().parameters["triton_final_response"].bool_param:
+                    return "".join(pieces)
+    except (grpc.InferenceServerException, queue.Empty) as error:
+        raise BenchmarkError(f"{contender.name}: {error!r}") from error
+
+
+def _grpc_inputs(contender: Contender, work: Work) -> list[Any]:
+    inputs = []
+    for name, values in contender.tensors(work).items():
+        is_bool = isinstance(values[0], bool)
+        given = np.array(values, dtype=bool if is_bool else object)
+        tensor = grpc.InferInput(name, given.shape, "BOOL" if is_bool else "BYTES")
+        inputs.append(tensor.set_data_from_numpy(given))
+    return inputs
 
 
 def text_of(answer: dict[str, Any]) -> str:

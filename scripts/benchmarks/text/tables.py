@@ -26,6 +26,7 @@ _RATIOS = [
     ("first p99", "first_response_p99"),
     ("gap p99", "gap_p99"),
     ("other CPU", "other_cpu_per_1000_tokens"),
+    ("all CPU", "cpu_per_1000_tokens"),
 ]
 
 
@@ -42,7 +43,30 @@ def tables(results: Sequence[Result], baseline: str, work: Work, rounds: int) ->
         if result.contender != baseline:
             ratios = [result.ratios(measure) for _, measure in _RATIOS]
             relative.rows.append([result.contender, *(spread(some) if some else "" for some in ratios)])
+    relative.notes.append(_company(results))
     return [absolute, relative]
+
+
+def memory_table(results: Sequence[Result]) -> Table:
+    """The most that each process of each server had resident in all loads; pages that are shared count in each."""
+    table = Table("Peak memory of each process (resident), MB", ["server", "process", "MB"])
+    for contender in dict.fromkeys(result.contender for result in results):
+        samples = [sample for result in results if result.contender == contender for sample in result.samples]
+        names = dict.fromkeys(name for sample in samples for name in sample.peaks)
+        for name in names:
+            most = max(sample.peaks.get(name, 0) for sample in samples)
+            table.rows.append([contender, name, f"{most / 1e6:.0f}"])
+    return table
+
+
+def _company(results: Sequence[Result]) -> str:
+    """Who else had the processor during the loads."""
+    samples = [sample for result in results for sample in result.samples]
+    idle = [sample.idle_cores for sample in samples if sample.idle_cores is not None]
+    others = [sample.bystander_cores for sample in samples if sample.bystander_cores is not None]
+    parts = [f"the servers without load took {spread(idle)} cores"] if idle else []
+    parts.append(f"other programs {spread(others)}" if others else "what other programs took is unknown")
+    return f"Meanwhile {', '.join(parts)}."
 
 
 def bare_note(speed: float, baseline: Result) -> str:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,15 @@ _GRACE = 120.0  # seconds that a tool may take beyond what it was asked for
 
 @dataclass(frozen=True)
 class Throughput:
-    """What came in a time, of requests that were answered whole."""
+    """What a load brought."""
 
-    requests: int
-    seconds: float
-    responses: int
+    requests_per_second: float
+    """Once each stream has had an answer, so that it does not matter when the load ends: streams that began together
+    also end together, and a load that ends just before would count none of them."""
+    responses_per_request: float
     """Events of a stream, or answers in one piece."""
+    requests: float
+    """Of the whole load, unfinished ones in part."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +54,41 @@ def require() -> None:
         raise BenchmarkError("wrk is not installed (Debian: apt install wrk)")
 
 
-def throughput(contender: Contender, work: Work, streams: int, seconds: float) -> Throughput:
-    """`streams` requests always under way for some seconds.
+def load(contender: Contender, work: Work, streams: int, seconds: float) -> Callable[[], Throughput]:
+    """`streams` requests always under way for some seconds: ready to be made, and nothing else is when it is called.
 
     Raises:
-        BenchmarkError: A request failed, or none was answered.
+        BenchmarkError: A request failed, or too few were answered.
     """
-    if contender.is_grpc:
-        return _grpc_throughput(contender, work, streams, seconds)
+    if not contender.is_grpc:
+        return lambda: _http_load(contender, work, streams, seconds)
+    # perf_analyzer's own measurement for a time fails unless several of them agree, so it gets a count that fits.
+    pilot = throughput_of(_profiled(contender, work, streams, 3 * streams), streams)
+    requests = max(3 * streams, round(pilot.requests_per_second * seconds))
+    return lambda: throughput_of(_profiled(contender, work, streams, requests), streams)
+
+
+def warm_up(contender: Contender, work: Work, streams: int) -> None:
+    """Two requests of each stream, which nobody measures.
+
+    Raises:
+        BenchmarkError: A request failed.
+    """
+    _profiled(contender, work, streams, 2 * streams)
+
+
+def _http_load(contender: Contender, work: Work, streams: int, seconds: float) -> Throughput:
     command = ["wrk", "-t1", f"-c{streams}", f"-d{seconds:.0f}s", "--timeout", "60s", "-s"]
     command += [str(Path(__file__).with_name("wrk.lua")), contender.url]
-    output = _run(command, seconds, {"BENCHMARK_BODY": json.dumps(contender.request(work))})
-    found = counted(output)
-    if found["failures"] or not found["requests"]:
+    variables = {"BENCHMARK_BODY": json.dumps(contender.request(work)), "BENCHMARK_STREAMS": str(streams)}
+    found = counted(_run(command, seconds, variables))
+    if found["failures"]:
         raise BenchmarkError(f"{contender.name}: {found['failures']} of {found['requests']} requests failed")
+    if found["requests"] <= streams:
+        raise BenchmarkError(f"{contender.name}: {found['requests']} answers in {seconds:g} s: give it more --seconds")
+    rate = (found["requests"] - streams) / found["steady_seconds"]
     responses = found["events"] if contender.is_streaming else found["requests"]
-    return Throughput(found["requests"], found["seconds"], responses)
+    return Throughput(rate, responses / found["requests"], rate * found["seconds"])
 
 
 def counted(output: str) -> dict[str, Any]:
@@ -107,17 +130,18 @@ def _moments(request: dict[str, Any]) -> list[int]:
     return kept or request["response_timestamps"][:1]
 
 
-def _grpc_throughput(contender: Contender, work: Work, streams: int, seconds: float) -> Throughput:
-    """perf_analyzer's own measurement for a time fails unless several of them agree, so it gets a count that fits."""
-    pilot = _answered(_profiled(contender, work, streams, 2 * streams))
-    return _answered(_profiled(contender, work, streams, max(streams, round(pilot.requests / pilot.seconds * seconds))))
+def throughput_of(requests: list[dict[str, Any]], streams: int) -> Throughput:
+    """Out of the requests of perf_analyzer's profile.
 
-
-def _answered(requests: list[dict[str, Any]]) -> Throughput:
-    begun = min(request["timestamp"] for request in requests)
-    last = max(request["response_timestamps"][-1] for request in requests)
+    Raises:
+        BenchmarkError: There are no more than there were streams.
+    """
+    if len(requests) <= streams:
+        raise BenchmarkError(f"perf_analyzer saw {len(requests)} requests of {streams} streams: too few")
+    ends = sorted(request["response_timestamps"][-1] for request in requests)
     responses = sum(len(request["response_timestamps"]) for request in requests)
-    return Throughput(len(requests), (last - begun) / 1e9, responses)
+    rate = (len(ends) - streams) / (ends[-1] - ends[streams - 1]) * 1e9
+    return Throughput(rate, responses / len(requests), len(requests))
 
 
 def _profiled(contender: Contender, work: Work, streams: int, requests: int) -> list[dict[str, Any]]:

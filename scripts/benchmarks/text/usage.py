@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
-_ENGINE = "EngineCore"  # in the title that vLLM gives its engine's processes
+# The titles that vLLM gives its engine's processes: the scheduler, and the model where it has processes of its own, as
+# in `vllm serve` on a CPU.
+_ENGINE = ("VLLM::EngineCore", "VLLM::Worker")
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,16 @@ class Usage:
     """Processor time of everything else: HTTP, tokens to text, responses."""
     memory: int
     """Bytes of the proportional set size of all processes now."""
+    peaks: dict[str, int]
+    """Bytes that each process has had resident at most; those of the same name added up."""
 
     def since(self, earlier: "Usage") -> "Usage":
         """What has been used between two moments."""
         return Usage(
-            self.engine_seconds - earlier.engine_seconds, self.other_seconds - earlier.other_seconds, self.memory
+            self.engine_seconds - earlier.engine_seconds,
+            self.other_seconds - earlier.other_seconds,
+            self.memory,
+            self.peaks,
         )
 
 
@@ -30,18 +38,32 @@ def of_tree(pid: int) -> Usage:
     """Of a process and all its descendants."""
     engine = other = 0.0
     memory = 0
+    peaks: dict[str, int] = {}
     for process in _tree(pid):
         try:
             times = process.cpu_times()
             seconds = times.user + times.system
             memory += process.memory_full_info().pss
-            if _is_engine(process):
+            name = name_of(process.cmdline())
+            peaks[name] = peaks.get(name, 0) + _peak(process.pid)
+            if name.startswith(_ENGINE):
                 engine += seconds
             else:
                 other += seconds
-        except psutil.Error:
+        except (psutil.Error, OSError):
             continue  # it has ended
-    return Usage(engine, other, memory)
+    return Usage(engine, other, memory, peaks)
+
+
+def name_of(command: list[str]) -> str:
+    """What a process is called for people: its program, or what Python runs."""
+    program, *arguments = [part for part in command if part] or ["?"]
+    name = Path(program).name if program.startswith(("/", ".")) else program.strip()
+    if name.startswith("python"):
+        text = " ".join(arguments)
+        known = ("resource_tracker", "vllm serve", "fictures gateway", "launcher")
+        return next((each for each in known if each in text.replace("/vllm ", " vllm ")), name)
+    return name
 
 
 def _tree(pid: int) -> Iterable[psutil.Process]:
@@ -49,5 +71,7 @@ def _tree(pid: int) -> Iterable[psutil.Process]:
     return [root, *root.children(recursive=True)]
 
 
-def _is_engine(process: psutil.Process) -> bool:
-    return any(_ENGINE in part for part in process.cmdline())
+def _peak(pid: int) -> int:
+    """Bytes; 0 of a process that is ending."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)

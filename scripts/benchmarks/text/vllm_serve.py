@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +17,8 @@ import httpx
 from benchmarks.errors import BenchmarkError
 from benchmarks.server import Server, free_ports, stop
 from benchmarks.text.contenders import Work
-from launcher.layout import CACHE, RUN, shown
+from fictures.settings import load_settings
+from launcher.layout import CACHE, ROOT, RUN, shown
 
 _START_TIMEOUT = 600.0  # seconds
 _COMMAND = Path(sys.executable).parent / "vllm"
@@ -38,12 +39,13 @@ def running(server: Server, say: Callable[[str], None], *more: str) -> Iterator[
     (port,) = free_ports(1)
     log = RUN / f"benchmark-vllm-{port}.log"
     say(f"starting vllm serve on port {port}")
-    command = [str(_COMMAND), "serve", *options(_arguments(server)), *more]
+    arguments = _arguments(server)
+    command = [str(_COMMAND), "serve", *options(arguments), *more]
     command += ["--served-model-name", "gemma", "--host", "127.0.0.1", "--port", str(port), "--no-enable-log-requests"]
     with log.open("w") as output:
         process = subprocess.Popen(
             command,
-            env=_environment(),
+            env=_environment(arguments),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -77,7 +79,7 @@ def bare_engine(server: Server, work: Work, streams: int, requests: int) -> floa
         command += ["--random-output-len", str(work.tokens), "--num-prompts", str(requests)]
         run = subprocess.run(
             command,
-            env=_environment(),
+            env=_environment(arguments),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -106,8 +108,8 @@ def options(arguments: dict[str, Any]) -> list[str]:
     return found
 
 
-def _environment() -> dict[str, str]:
-    """As the launcher gives it to the server's engine, where it matters for speed."""
+def _environment(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """As the launcher gives it to an engine with these arguments, where it matters for speed."""
     variables = dict(os.environ) | {
         "VLLM_CACHE_ROOT": str(CACHE / "vllm"),
         "TORCHINDUCTOR_CACHE_DIR": str(CACHE / "inductor"),
@@ -118,6 +120,8 @@ def _environment() -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
     }
     variables["PYTHONPATH"] = str(_named_vllm()) if _is_nameless() else ""
+    if "kv_cache_memory_bytes" not in arguments:
+        variables["VLLM_CPU_KVCACHE_SPACE"] = str(load_settings(ROOT / ".env").vllm_cpu_kvcache_space)
     return variables
 
 

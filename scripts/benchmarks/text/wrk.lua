@@ -1,10 +1,24 @@
--- What wrk sends, and what it counts of the answers: failures, and events of server-sent streams.
+-- What wrk sends, and what it counts of the answers: failures, events of server-sent streams, and when they ended.
+local ffi = require("ffi")
+ffi.cdef [[
+  typedef struct { long seconds, nanoseconds; } benchmark_moment;
+  int clock_gettime(int clock, benchmark_moment *moment);
+]]
+
 wrk.method = "POST"
 wrk.body = os.getenv("BENCHMARK_BODY")
 wrk.headers["Content-Type"] = "application/json"
 
-failures = 0
-events = 0
+local streams = tonumber(os.getenv("BENCHMARK_STREAMS"))
+local moment = ffi.new("benchmark_moment")
+
+failures, events, answers = 0, 0, 0
+steady, last = 0, 0  -- seconds: when as many answers had come as there are streams, and when the last one came
+
+local function now()
+  ffi.C.clock_gettime(1, moment)
+  return tonumber(moment.seconds) + tonumber(moment.nanoseconds) / 1e9
+end
 
 function response(status, headers, body)
   if status ~= 200 then
@@ -12,6 +26,11 @@ function response(status, headers, body)
   end
   local _, count = string.gsub(body, "data: {", "")
   events = events + count
+  answers = answers + 1
+  last = now()
+  if answers == streams then
+    steady = last
+  end
 end
 
 local threads = {}
@@ -21,14 +40,10 @@ function setup(thread)
 end
 
 function done(summary, latency, requests)
-  local failed, seen = 0, 0
-  for _, thread in ipairs(threads) do
-    failed = failed + thread:get("failures")
-    seen = seen + thread:get("events")
-  end
-  local errors = summary.errors
-  failed = failed + errors.connect + errors.read + errors.write + errors.timeout
+  local thread, errors = threads[1], summary.errors  -- wrk runs with one thread
+  local failed = thread:get("failures") + errors.connect + errors.read + errors.write + errors.timeout
   io.write(string.format(
-    'counted {"requests": %d, "seconds": %f, "failures": %d, "events": %d}\n',
-    summary.requests, summary.duration / 1e6, failed, seen))
+    'counted {"requests": %d, "seconds": %f, "failures": %d, "events": %d, "steady_seconds": %f}\n',
+    thread:get("answers"), summary.duration / 1e6, failed, thread:get("events"),
+    thread:get("last") - thread:get("steady")))
 end
