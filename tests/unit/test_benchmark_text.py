@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -189,7 +191,16 @@ def test_the_engine_is_its_worker_too_and_a_process_that_ended_is_none() -> None
 
 
 def test_only_programs_outside_are_bystanders() -> None:
-    assert Bystanders(os.getpid()).share is not None
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            outside, inside = Bystanders(), Bystanders(busy.pid)
+            while usage.of_tree(busy.pid).other_seconds < 1:
+                time.sleep(0.05)
+            assert outside.share is not None
+            assert inside.share is not None
+            assert outside.share > inside.share + 0.2
+        finally:
+            busy.kill()
     assert Bystanders(os.getpid(), None).share is None
     assert Bystanders(None).cores == "unknown"
 
