@@ -1,12 +1,9 @@
 """Real servers for the tests: `./scripts/serve` on free loopback ports, stopped by its own pid."""
 
-import itertools
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,27 +16,10 @@ import httpx
 import psutil
 import pytest
 
+from benchmarks.ports import free_ports
+
 ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT = 240  # seconds
-
-
-# Below the ports that the system gives to outgoing connections: a server binds its ports half a minute after they were
-# chosen, and whoever tries to reach it meanwhile may be given its port, even be connected to itself.
-_PORTS = itertools.cycle(random.sample(range(20_000, 32_000), 12_000))
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, and that nobody else was told of."""
-    return list(itertools.islice(filter(_is_free, _PORTS), count))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as listener:
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 @dataclass
@@ -89,7 +69,10 @@ class Server:
 
     def has_started(self) -> bool:
         """Whether the launcher says so, which only then starts again what dies."""
-        return (self.folder / "state.json").exists() and self.state["status"] == "ready" and self.gateway_is_live()
+        if not (self.folder / "state.json").exists():
+            return False
+        state = self.state
+        return state["status"] == "ready" and (state["gateway"] is None or self.gateway_is_live())
 
     def gateway_is_live(self) -> bool:
         try:
@@ -98,8 +81,10 @@ class Server:
             return False
 
     def is_serving(self) -> bool:
-        """The documented question: can both engines take requests now?"""
-        return self.takes_requests("gemma", "text_input") and self.takes_requests("sdxl", "prompt")
+        """The documented question: can the engines that it has take requests now?"""
+        required = {"gemma": "text_input", "sdxl": "prompt"}
+        served = [model for model in required if (self.repository / model).is_dir()]
+        return all(self.takes_requests(model, required[model]) for model in served)
 
     def takes_requests(self, model: str, required_input: str) -> bool:
         question = {required_input: "", "health_check": True}

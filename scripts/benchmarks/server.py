@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.ports import free_ports
 from launcher.layout import ROOT, RUN, Instance, shown
 from launcher.readiness import Probe
 
@@ -117,12 +117,3 @@ def stop(process: subprocess.Popen[bytes], name: str, log: Path) -> None:
         raise BenchmarkError(
             f"{name} did not stop within {_STOP_TIMEOUT:g} s and was killed: see {shown(log)}"
         ) from None
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports

@@ -43,9 +43,9 @@ def test_check_says_what_it_found_and_starts_nothing() -> None:
 
 def test_a_taken_port_is_named_with_the_process_that_holds_it() -> None:
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        (port,) = free_ports(1)
+        listener.bind(("127.0.0.1", port))
         listener.listen()
-        port = listener.getsockname()[1]
         line = the_line(serve(TRITON_GRPC_PORT=str(port)))
     assert f"TRITON_GRPC_PORT={port}" in line
     assert f"(pid {os.getpid()})" in line
@@ -92,10 +92,10 @@ def test_what_a_killed_launcher_leaves_ends_or_goes_at_the_next_start(tmp_path: 
         state = first.state
         pids = [state["tritonserver"]["pid"], *(process["pid"] for process in state["descendants"])]
         first.process.send_signal(signal.SIGKILL)
-        wait_for(lambda: not any(_runs(pid) for pid in pids), 30, "the killed launcher's processes ended")
+        wait_for(lambda: not any(_runs(pid) for pid in pids), 60, "the killed launcher's processes ended")
         (tmp_path / "second").mkdir()
         again = {name: first.env[name] for name in first.env if name.startswith("TRITON_") and name.endswith("_PORT")}
-        with running_server(tmp_path / "second", **again):
+        with running_server(tmp_path / "second", MODEL_LOADING="lazy", **again):
             assert not Path(state["temporary"]).exists()
             assert not list(Path("/dev/shm").glob(f"{state['shm_prefix']}*"))
 

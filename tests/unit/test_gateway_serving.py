@@ -139,8 +139,8 @@ async def test_a_client_that_takes_nothing_of_its_whole_answer_counts_as_gone(mo
     [
         ("/api/v1/images/generate", {}, 1),
         ("/api/v1/images/stream", {}, 1),
-        ("/v1/images/generations", {"n": 2}, 2),
-        ("/v1/images/generations", {"stream": True, "partial_images": 1}, 1),
+        ("/v1/images/generations", {"n": 2, "size": "256x256"}, 2),
+        ("/v1/images/generations", {"stream": True, "partial_images": 1, "size": "256x256"}, 1),
     ],
 )
 async def test_images_are_written_beside_the_event_loop_which_serves_the_others_meanwhile(

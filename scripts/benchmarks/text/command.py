@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -119,7 +120,8 @@ def _contenders(
     if stream_interval:
         option = ("--stream-interval", str(stream_interval))
         host, pid = stack.enter_context(vllm_serve.running(ours, _say, *option))
-        contenders.append(openai(f"{BASELINE} --stream-interval {stream_interval}", host, pid))
+        paced = openai(f"{BASELINE} --stream-interval {stream_interval}", host, pid)
+        contenders.append(replace(paced, is_variant=True))
     if one_process:
         threads = vllm_serve.threads_of_one_process()
         host, pid = stack.enter_context(
@@ -147,7 +149,7 @@ def _measure(
             speed = vllm_serve.bare_engine(bare, work, streams, _BARE_A_STREAM * max(streams, _LEAST_BARE))
             report.tables[-1].notes.append(tables.bare_note(speed, found[0]))
     if _WHOLE_AT in effort.streams:
-        whole = [contender.whole() for contender in contenders if not contender.is_grpc]
+        whole = [contender.whole() for contender in contenders if not contender.is_grpc and not contender.is_variant]
         once = Effort([_WHOLE_AT], effort.rounds, effort.seconds)
         for found in comparison.compare(whole, whole[0].name, work, once, _say):
             results += found

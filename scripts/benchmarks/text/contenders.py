@@ -36,6 +36,7 @@ class Contender:
         path: Of the HTTP endpoint, without a leading slash; of a gRPC one empty.
         body: What a request has besides the prompt and how to sample.
         pid: The process whose whole tree is the server; None: somewhere else.
+        is_variant: Whether it is another way of streaming, which answers in one piece know nothing of.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Contender:
     path: str
     body: dict[str, Any]
     pid: int | None = None
+    is_variant: bool = False
 
     @property
     def is_grpc(self) -> bool:
@@ -95,7 +97,7 @@ def triton_grpc(host: str, pid: int | None) -> Contender:
 def unpaced(contender: Contender) -> Contender:
     """The same with a response for each token, however many streams run."""
     name = f"{contender.name}, each token"
-    return replace(contender, name=name, body=contender.body | {"stream_interval_ms": 0})
+    return replace(contender, name=name, body=contender.body | {"stream_interval_ms": 0}, is_variant=True)
 
 
 def check_same_text(contenders: list[Contender], work: Work) -> str:

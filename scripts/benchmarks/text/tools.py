@@ -126,8 +126,12 @@ def _moments(request: dict[str, Any]) -> list[int]:
     """When responses with content came: not the empty final one of Triton, nor OpenAI's `[DONE]`."""
     outputs = request.get("response_outputs") or [{}] * len(request["response_timestamps"])
     pairs = zip(request["response_timestamps"], outputs, strict=False)
-    kept = [moment for moment, output in pairs if not str(output.get("response", "")).startswith("data: [DONE]")]
+    kept = [moment for moment, output in pairs if not _is_end(output.get("response"))]
     return kept or request["response_timestamps"][:1]
+
+
+def _is_end(response: str | None) -> bool:
+    return response is not None and (not response.strip() or response.startswith("data: [DONE]"))
 
 
 def throughput_of(requests: list[dict[str, Any]], streams: int) -> Throughput:
@@ -139,7 +143,7 @@ def throughput_of(requests: list[dict[str, Any]], streams: int) -> Throughput:
     if len(requests) <= streams:
         raise BenchmarkError(f"perf_analyzer saw {len(requests)} requests of {streams} streams: too few")
     ends = sorted(request["response_timestamps"][-1] for request in requests)
-    responses = sum(len(request["response_timestamps"]) for request in requests)
+    responses = sum(len(_moments(request)) for request in requests)
     rate = (len(ends) - streams) / (ends[-1] - ends[streams - 1]) * 1e9
     return Throughput(rate, responses / len(requests), len(requests))
 
@@ -161,10 +165,9 @@ def _profiled(contender: Contender, work: Work, streams: int, requests: int) -> 
         if not profile.is_file():
             raise BenchmarkError(f"{contender.name}: perf_analyzer left no profile: {output[-500:]}")
         found = json.loads(profile.read_text())["experiments"][0]["requests"]
-    whole = [request for request in found if request["response_timestamps"]]
-    if not whole:
-        raise BenchmarkError(f"{contender.name}: perf_analyzer got no answer: {output[-500:]}")
-    return whole
+    if not found or not all(request["response_timestamps"] for request in found):
+        raise BenchmarkError(f"{contender.name}: a request of perf_analyzer had no answer: {output[-500:]}")
+    return list(found)
 
 
 def _run(command: list[str], seconds: float, variables: dict[str, str]) -> str:

@@ -16,7 +16,8 @@ import httpx
 import psutil
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.server import Server, free_ports, stop
+from benchmarks.ports import free_ports
+from benchmarks.server import Server, stop
 from benchmarks.text.contenders import Work
 from fictures.settings import load_settings
 from launcher.layout import CACHE, ROOT, RUN, shown
@@ -86,16 +87,26 @@ def bare_engine(server: Server, work: Work, streams: int, requests: int) -> floa
         command = [str(_COMMAND), "bench", "throughput", "--async-engine", "--output-json", str(found)]
         command += ["--model", *options(arguments), "--dataset-name", "random", "--random-input-len", "12"]
         command += ["--random-output-len", str(work.tokens), "--num-prompts", str(requests)]
-        run = subprocess.run(
-            command,
-            env=_environment(arguments),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_START_TIMEOUT,
-        )
-        if run.returncode:
-            raise BenchmarkError(f"vllm bench throughput failed: {run.stderr[-500:]}")
+        log = RUN / "benchmark-bare-engine.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                command,
+                env=_environment(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            failed = process.wait(_START_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            failed = True
+        finally:
+            if process.poll() is None:
+                stop(process, "vllm bench throughput", log)
+        if failed:
+            raise BenchmarkError(f"vllm bench throughput failed or took {_START_TIMEOUT:g} s: see {shown(log)}")
+        log.unlink()
         return float(json.loads(found.read_text())["requests_per_second"]) * work.tokens
 
 

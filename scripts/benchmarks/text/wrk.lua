@@ -21,7 +21,7 @@ local function now()
 end
 
 function response(status, headers, body)
-  if status ~= 200 then
+  if status ~= 200 or string.find(body, 'data: {"error"', 1, true) then
     failures = failures + 1
   end
   local _, count = string.gsub(body, "data: {", "")
