@@ -1,11 +1,12 @@
 """The text benchmark's arithmetic: what tools print, ratios within a round, and the same settings for both servers."""
 
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -190,7 +191,16 @@ def test_the_engine_is_its_worker_too_and_a_process_that_ended_is_none() -> None
 
 
 def test_only_programs_outside_are_bystanders() -> None:
-    assert Bystanders(os.getpid()).share is not None
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            outside, inside = Bystanders(), Bystanders(busy.pid)
+            while usage.of_tree(busy.pid).other_seconds < 1:
+                time.sleep(0.05)
+            assert outside.share is not None
+            assert inside.share is not None
+            assert outside.share > inside.share + 0.2
+        finally:
+            busy.kill()
     assert Bystanders(os.getpid(), None).share is None
     assert Bystanders(None).cores == "unknown"
 
@@ -206,10 +216,6 @@ def test_memory_and_company_are_reported() -> None:
     ]
 
 
-HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
-
-
-@pytest.mark.skipif(not HAS_MATPLOTLIB, reason="matplotlib is not installed")
 def test_each_measure_that_was_measured_is_drawn(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -222,8 +228,8 @@ def test_each_measure_that_was_measured_is_drawn(tmp_path: Path) -> None:
             assert image.size == (960, 600)
 
 
-@pytest.mark.skipif(HAS_MATPLOTLIB, reason="matplotlib is installed")
-def test_without_matplotlib_plots_say_how_to_get_it() -> None:
+def test_without_matplotlib_plots_say_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as Python marks a module that cannot be imported
     with pytest.raises(BenchmarkError, match="--plots needs matplotlib"):
         plots.require()
 

@@ -42,6 +42,12 @@ def text(
     stream_interval: Annotated[
         int | None, typer.Option(min=2, help="Also measure vllm serve with so many tokens a response.")
     ] = None,
+    one_process: Annotated[
+        bool,
+        typer.Option(
+            "--one-process", help="Also measure vllm serve with its engine in one process, as Triton's is on a CPU."
+        ),
+    ] = False,
     engine: Annotated[
         bool, typer.Option("--engine", help="Also measure the bare engine: vllm bench throughput, half a minute each.")
     ] = False,
@@ -75,7 +81,9 @@ def text(
         with ExitStack() as stack:
             ours = stack.enter_context(server.own(_say, SERVE="text,gateway"))
             report.machine = _machine(ours)
-            contenders = _chosen([*_contenders(stack, ours, each_token, stream_interval), *others], contender)
+            contenders = _chosen(
+                [*_contenders(stack, ours, each_token, stream_interval, one_process), *others], contender
+            )
             check_same_text(contenders, work)
             _measure(contenders, work, effort, report, results, ours if engine else None)
     except BenchmarkError as error:
@@ -99,7 +107,7 @@ def text(
 
 
 def _contenders(
-    stack: ExitStack, ours: server.Server, each_token: bool, stream_interval: int | None
+    stack: ExitStack, ours: server.Server, each_token: bool, stream_interval: int | None, one_process: bool
 ) -> list[Contender]:
     """Our server's endpoints, and `vllm serve`, which is started and which `stack` stops."""
     host, pid = stack.enter_context(vllm_serve.running(ours, _say))
@@ -114,6 +122,12 @@ def _contenders(
         host, pid = stack.enter_context(vllm_serve.running(ours, _say, *option))
         paced = openai(f"{BASELINE} --stream-interval {stream_interval}", host, pid)
         contenders.append(replace(paced, is_variant=True))
+    if one_process:
+        threads = vllm_serve.threads_of_one_process()
+        host, pid = stack.enter_context(
+            vllm_serve.running(ours, _say, *vllm_serve.ONE_PROCESS, OMP_NUM_THREADS=threads)
+        )
+        contenders.append(openai(f"{BASELINE}, one process", host, pid))
     return contenders
 
 

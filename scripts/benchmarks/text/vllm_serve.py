@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.ports import free_ports
@@ -23,16 +24,19 @@ from launcher.layout import CACHE, ROOT, RUN, shown
 
 _START_TIMEOUT = 600.0  # seconds
 _COMMAND = Path(sys.executable).parent / "vllm"
+# By its full name, as the server's own engine on a CPU (text_backend.start): vLLM would turn "uni" into "mp" there.
+ONE_PROCESS = ("--distributed-executor-backend", "vllm.v1.executor.uniproc_executor.UniProcExecutor")
 
 
 @contextmanager
-def running(server: Server, say: Callable[[str], None], *more: str) -> Iterator[tuple[str, int]]:
+def running(server: Server, say: Callable[[str], None], *more: str, **variables: str) -> Iterator[tuple[str, int]]:
     """`host:port` and process id of a `vllm serve`, from ready to stopped.
 
     Args:
         server: Whose text engine it is to be like.
         say: Is told what goes on.
         more: Options besides.
+        variables: Environment variables besides.
 
     Raises:
         BenchmarkError: It does not start or does not stop.
@@ -46,7 +50,7 @@ def running(server: Server, say: Callable[[str], None], *more: str) -> Iterator[
     with log.open("w") as output:
         process = subprocess.Popen(
             command,
-            env=_environment(arguments),
+            env=_environment(arguments) | variables,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -58,6 +62,11 @@ def running(server: Server, say: Callable[[str], None], *more: str) -> Iterator[
     finally:
         stop(process, "vllm serve", log)
     log.unlink()
+
+
+def threads_of_one_process() -> str:
+    """OpenMP's, as vLLM counts them for a worker: one for each physical core, less one for everything else."""
+    return str(max(1, (psutil.cpu_count(logical=False) or 1) - 1))
 
 
 def bare_engine(server: Server, work: Work, streams: int, requests: int) -> float:
