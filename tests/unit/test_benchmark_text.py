@@ -20,7 +20,7 @@ from benchmarks.__main__ import app
 from benchmarks.bystanders import Bystanders
 from benchmarks.errors import BenchmarkError
 from benchmarks.text import plots, tables, tools, usage, vllm_serve
-from benchmarks.text.comparison import Result, Sample, percentile
+from benchmarks.text.comparison import Result, Sample, percentile, persistently
 from benchmarks.text.contenders import Work, openai, text_of, triton_grpc, triton_http, unpaced
 
 WORK = Work("Once", 64)
@@ -120,6 +120,23 @@ def test_times_count_from_the_request_and_the_done_mark_is_no_response() -> None
     assert tools.timings_of([profiled(0, 10, 20, 20, last="")]).gaps == pytest.approx([0.01])
     assert found.first == pytest.approx([0.05, 0.03])
     assert found.gaps == pytest.approx([0.02, 0.03])
+
+
+def test_a_profile_that_is_cut_off_is_measured_again_but_not_for_ever(tmp_path: Path) -> None:
+    profile = tmp_path / "profile.json"
+    attempts, said = [], list[str]()
+
+    def attempt(good_at: int) -> list[dict[str, Any]]:
+        attempts.append(good_at)
+        text = json.dumps({"experiments": [{"requests": [profiled(0, 1)]}]})
+        profile.write_text(text if len(attempts) == good_at else text[:40])
+        return tools.read_profile(triton_grpc("h:1", None), profile)
+
+    assert persistently(lambda: attempt(3), said.append) == [profiled(0, 1)]
+    assert len(attempts) == 3
+    assert said[0].startswith("Triton, gRPC: perf_analyzer's profile cannot be read: ")
+    with pytest.raises(BenchmarkError, match="cannot be read"):
+        persistently(lambda: attempt(0), said.append)
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:

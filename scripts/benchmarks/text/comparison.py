@@ -4,11 +4,16 @@ import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import TypeVar
 
 from benchmarks.bystanders import Bystanders
+from benchmarks.errors import UnreadableProfile
 from benchmarks.text import tools, usage
 from benchmarks.text.contenders import Contender, Work
 
+_Found = TypeVar("_Found")
+_TRIES = 5
 _SETTLING = 1.0  # seconds between two loads
 # Requests whose responses are timed: as many as fit into this share of the load's time, but no fewer than that.
 _TIMED_SHARE = 0.5
@@ -95,15 +100,30 @@ def compare(
     """
     for contender in contenders:
         say(f"warming up {contender.name}")
-        tools.warm_up(contender, work, max(effort.streams))
+        persistently(partial(tools.warm_up, contender, work, max(effort.streams)), say)
     servers = {contender.pid for contender in contenders}
     for streams in effort.streams:
         samples: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
         for number in range(effort.rounds):
             for contender in contenders if number % 2 == 0 else reversed(contenders):
                 say(f"{streams} streams, round {number + 1} of {effort.rounds}: {contender.name}")
-                samples[contender.name].append(measure(contender, servers, work, streams, effort.seconds))
+                again = partial(measure, contender, servers, work, streams, effort.seconds)
+                samples[contender.name].append(persistently(again, say))
         yield [Result(name, streams, found, samples[baseline]) for name, found in samples.items()]
+
+
+def persistently(attempt: Callable[[], _Found], say: Callable[[str], None]) -> _Found:
+    """What a measurement finds that may fail because of its tool.
+
+    Raises:
+        BenchmarkError: It failed otherwise, or too often.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return attempt()
+        except UnreadableProfile as error:
+            say(f"{error}: once more")
+    return attempt()
 
 
 def measure(contender: Contender, servers: Collection[int | None], work: Work, streams: int, seconds: float) -> Sample:

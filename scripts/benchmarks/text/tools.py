@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, UnreadableProfile
 from benchmarks.text.contenders import Contender, Work
 from launcher.layout import ROOT
 
@@ -164,10 +164,23 @@ def _profiled(contender: Contender, work: Work, streams: int, requests: int) -> 
         output = _run(command, _GRACE, {})
         if not profile.is_file():
             raise BenchmarkError(f"{contender.name}: perf_analyzer left no profile: {output[-500:]}")
-        found = json.loads(profile.read_text())["experiments"][0]["requests"]
+        found = read_profile(contender, profile)
     if not found or not all(request["response_timestamps"] for request in found):
         raise BenchmarkError(f"{contender.name}: a request of perf_analyzer had no answer: {output[-500:]}")
-    return list(found)
+    return found
+
+
+def read_profile(contender: Contender, profile: Path) -> list[dict[str, Any]]:
+    """The requests of perf_analyzer's profile.
+
+    Raises:
+        UnreadableProfile: It is cut off. perf_analyzer 2.51 writes a number for the FP32 output that no response had, out of
+            memory that nothing was put into; a NaN there seems to be what ends the file.
+    """
+    try:
+        return list(json.loads(profile.read_text())["experiments"][0]["requests"])
+    except ValueError as error:
+        raise UnreadableProfile(f"{contender.name}: perf_analyzer's profile cannot be read: {error}") from error
 
 
 def _run(command: list[str], seconds: float, variables: dict[str, str]) -> str:
