@@ -174,8 +174,8 @@ def read_profile(contender: Contender, profile: Path) -> list[dict[str, Any]]:
     """The requests of perf_analyzer's profile.
 
     Raises:
-        UnreadableProfile: It is cut off. perf_analyzer 2.51 writes a number for the FP32 output that no response had, out
-            of memory that nothing was put into; a NaN there seems to be what ends the file.
+        UnreadableProfile: It is cut off. perf_analyzer 2.51 writes a number for the FP32 output that no response had,
+            out of memory that nothing was put into; a NaN there seems to be what ends the file.
     """
     try:
         return list(json.loads(profile.read_text())["experiments"][0]["requests"])
