@@ -81,11 +81,21 @@ def _http_load(contender: Contender, work: Work, streams: int, seconds: float) -
     command = ["wrk", "-t1", f"-c{streams}", f"-d{seconds:.0f}s", "--timeout", "60s", "-s"]
     command += [str(Path(__file__).with_name("wrk.lua")), contender.url]
     variables = {"BENCHMARK_BODY": json.dumps(contender.request(work)), "BENCHMARK_STREAMS": str(streams)}
-    found = counted(_run(command, seconds, variables))
+    return throughput_counted(contender, counted(_run(command, seconds, variables)), streams)
+
+
+def throughput_counted(contender: Contender, found: dict[str, Any], streams: int) -> Throughput:
+    """Out of what wrk.lua counted.
+
+    Raises:
+        BenchmarkError: A request failed, or too few were answered.
+    """
     if found["failures"]:
         raise BenchmarkError(f"{contender.name}: {found['failures']} of {found['requests']} requests failed")
     if found["requests"] <= streams:
-        raise BenchmarkError(f"{contender.name}: {found['requests']} answers in {seconds:g} s: give it more --seconds")
+        raise BenchmarkError(
+            f"{contender.name}: {found['requests']} answers in {found['seconds']:.1f} s: give it more --seconds"
+        )
     rate = (found["requests"] - streams) / found["steady_seconds"]
     responses = found["events"] if contender.is_streaming else found["requests"]
     return Throughput(rate, responses / found["requests"], rate * found["seconds"])
