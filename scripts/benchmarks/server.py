@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,44 +70,68 @@ def own(say: Callable[[str], None], **settings: str) -> Iterator[Server]:
     log = RUN / f"benchmark-{http}.log"
     log.parent.mkdir(exist_ok=True)
     say(f"starting a server on port {http}")
+    name, command = "./scripts/serve", [str(ROOT / "scripts" / "serve")]
+    variables = os.environ | {variable: str(port) for variable, port in ports.items()} | settings
+    with started(name, command, variables, log, folder=ROOT) as process:
+        http_url = f"http://127.0.0.1:{http}"
+        wait_until(Probe(http_url).serves, process, name, log, _START_TIMEOUT)
+        api_url = f"http://127.0.0.1:{api}"
+        yield Server(f"127.0.0.1:{grpc}", http_url, instance.repository, api_url, process.pid)
+    shutil.rmtree(instance.folder, ignore_errors=True)
+
+
+@contextmanager
+def started(
+    name: str, command: list[str], variables: Mapping[str, str], log: Path, folder: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is stopped at the end; its log is removed unless something failed.
+
+    Args:
+        name: What an error calls it.
+        command: Program and arguments.
+        variables: The whole environment.
+        log: The file for all that it prints.
+        folder: Where it runs; None: here.
+
+    Raises:
+        BenchmarkError: It does not stop.
+    """
     with log.open("w") as output:
         process = subprocess.Popen(
-            [ROOT / "scripts" / "serve"],
-            env=os.environ | {name: str(port) for name, port in ports.items()} | settings,
-            cwd=ROOT,
+            command,
+            env=variables,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # Ctrl-C reaches the benchmark alone, which stops the server at its end
+            start_new_session=True,  # Ctrl-C reaches the benchmark alone, which stops it at its end
         )
     try:
-        http_url = f"http://127.0.0.1:{http}"
-        _wait_until_serving(process, Probe(http_url), log)
-        api_url = f"http://127.0.0.1:{api}"
-        yield Server(f"127.0.0.1:{grpc}", http_url, instance.repository, api_url, process.pid)
+        yield process
     finally:
-        stop(process, "./scripts/serve", log)
-    shutil.rmtree(instance.folder, ignore_errors=True)
+        _stop(process, name, log)
     log.unlink()
 
 
-def _wait_until_serving(process: subprocess.Popen[bytes], probe: Probe, log: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT
-    while not probe.serves():
+def wait_until(
+    is_ready: Callable[[], bool], process: subprocess.Popen[bytes], name: str, log: Path, seconds: float
+) -> None:
+    """Waits for a server that is starting.
+
+    Raises:
+        BenchmarkError: It ended, or is not ready in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not is_ready():
         if process.poll() is not None:
             last = (log.read_text().splitlines() or ["no output"])[-1]
-            raise BenchmarkError(f"./scripts/serve ended: {last} (log: {shown(log)})")
+            raise BenchmarkError(f"{name} ended: {last} (log: {shown(log)})")
         if time.monotonic() > deadline:
-            raise BenchmarkError(f"./scripts/serve is not ready after {_START_TIMEOUT:g} s: see {shown(log)}")
+            raise BenchmarkError(f"{name} is not ready after {seconds:g} s: see {shown(log)}")
         time.sleep(0.5)
 
 
-def stop(process: subprocess.Popen[bytes], name: str, log: Path) -> None:
-    """Ends a server.
-
-    Raises:
-        BenchmarkError: It had to be killed.
-    """
+def _stop(process: subprocess.Popen[bytes], name: str, log: Path) -> None:
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(_STOP_TIMEOUT)

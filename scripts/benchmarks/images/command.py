@@ -1,24 +1,18 @@
 """`./scripts/benchmark images`: options, the server's life, and where the report goes."""
 
 import asyncio
-import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from benchmarks import bystanders, machine, server
-from benchmarks.errors import BenchmarkError, DrawingFailed
+from benchmarks.command import deliver, require_folder, run, say
 from benchmarks.images import comparison
 from benchmarks.images.comparison import Benchmark, Effort
 from benchmarks.report import Report
-from launcher.layout import shown
-
-_console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def images(
@@ -34,27 +28,18 @@ def images(
     output: Annotated[Path | None, typer.Option(help="Also write the report to this file, as Markdown.")] = None,
 ) -> None:
     """Measure the image engine against the plain diffusers pipeline and against batching whole requests."""
-    if output is not None and not output.resolve().parent.is_dir():
-        raise typer.BadParameter(f"{output}: no such folder", param_hint="--output")
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # both end it in order
+    require_folder("--output", output)
     effort = Effort(rounds, seconds, latency_rounds, seed)
     report = Report()
-    failure = 0
-    try:
+
+    def measure() -> None:
         with _server(url, http_url, repository) as target:
             report.machine = machine.describe(target)
-            asyncio.run(_measure(Benchmark(target, effort, report, bystanders.beside(target), _say)))
-    except (BenchmarkError, DrawingFailed) as error:
-        _console.print(f"[bold red]benchmark:[/] {escape(str(error))}")
-        failure = 1
-    except KeyboardInterrupt:
-        _say("stopped")
-        failure = 130
+            asyncio.run(_measure(Benchmark(target, effort, report, bystanders.beside(target), say)))
+
+    failure = run(measure)
     if report.tables:
-        report.show()
-        if output is not None:
-            output.write_text(report.markdown() + "\n")
-            _say(f"written to {shown(output.resolve())}")
+        deliver(report, output)
     sys.exit(failure)
 
 
@@ -64,8 +49,4 @@ async def _measure(run: Benchmark) -> None:
 
 
 def _server(url: str | None, http_url: str, repository: Path | None) -> AbstractContextManager[server.Server]:
-    return server.own(_say) if url is None else nullcontext(server.running(url, http_url, repository))
-
-
-def _say(line: str) -> None:
-    _console.print(f"benchmark: {escape(line)}")
+    return server.own(say) if url is None else nullcontext(server.running(url, http_url, repository))

