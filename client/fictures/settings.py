@@ -59,7 +59,7 @@ class Settings(BaseSettings):
         {}, description="LoRA adapters of the text model: a JSON object, name to path."
     )
     text_stream_interval_ms: int = Field(
-        50,
+        40,
         ge=0,
         le=1000,
         description="Longest time, in ms, that a stream's text waits for more when many streams run; 0: never.",

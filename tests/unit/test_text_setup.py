@@ -19,7 +19,7 @@ def load(folder: Path, **parameters: str) -> ModelSetup:
     return ModelSetup.load({"model_config": json.dumps(config), **names}, folder)
 
 
-@pytest.mark.parametrize(("parameters", "seconds"), [({}, 0.05), ({"STREAM_INTERVAL_MS": "0"}, 0.0)])
+@pytest.mark.parametrize(("parameters", "seconds"), [({}, 0.04), ({"STREAM_INTERVAL_MS": "0"}, 0.0)])
 def test_text_is_held_back_as_long_as_the_model_says(
     tmp_path: Path, parameters: dict[str, str], seconds: float
 ) -> None:

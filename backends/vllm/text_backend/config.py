@@ -49,7 +49,7 @@ class ModelSetup:
                 # same metric and free it with the first of them: the server crashes.
                 "pid": str(os.getpid()),
             },
-            longest_hold=_milliseconds(parameters.get("STREAM_INTERVAL_MS", "50")) / 1000,
+            longest_hold=_milliseconds(parameters.get("STREAM_INTERVAL_MS", "40")) / 1000,
             lazy=parameters.get("MODEL_LOADING", "eager") == "lazy",
             report_metrics=parameters.get("REPORT_CUSTOM_METRICS", "false").lower() in ("true", "yes", "1"),
         )
