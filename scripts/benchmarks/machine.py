@@ -4,11 +4,13 @@ import json
 import os
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.server import Server
+if TYPE_CHECKING:  # it brings more along than is there where only a model is measured
+    from benchmarks.server import Server
 
 
-def describe(server: Server) -> str:
+def describe(server: "Server") -> str:
     """The processor, the load that others put on it, the image model, and the versions that matter."""
     model = json.loads((server.engine / "model.json").read_text())["model"]
     return (

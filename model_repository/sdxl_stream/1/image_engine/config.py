@@ -53,6 +53,8 @@ class ModelSettings(BaseModel):
     """Most images in one denoising step."""
     max_queue_size: int = Field(64, ge=1)
     """Most requests that wait; beyond it they are refused as UNAVAILABLE."""
+    cuda_graphs: bool = True
+    """On a GPU: make steps of a kind that comes again by CUDA graphs; not with CPU offload."""
     enable_cpu_offload: bool = False
     enable_attention_slicing: bool = False
     enable_vae_slicing: bool = False

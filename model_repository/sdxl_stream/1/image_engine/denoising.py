@@ -13,6 +13,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from diffusers.utils.torch_utils import randn_tensor
 
+from image_engine.graphs import GraphedUNet, UNetInputs, call
 from image_engine.prompts import Conditioning, PromptEmbeddings
 from image_engine.schedulers import make_scheduler
 
@@ -65,13 +66,24 @@ class Drawing:
 
 
 class Denoiser:
-    """Starts drawings on a pipeline's UNet and moves them forward."""
+    """Starts drawings on a pipeline's UNet and moves them forward.
 
-    def __init__(self, pipeline: StableDiffusionXLPipeline) -> None:
+    Args:
+        pipeline: Where the UNet comes from.
+        cuda_graphs: Whether steps of a kind that comes again are made by CUDA graphs; for a UNet that stays on a GPU.
+    """
+
+    def __init__(self, pipeline: StableDiffusionXLPipeline, *, cuda_graphs: bool = False) -> None:
         self._pipeline = pipeline
         self._unet = pipeline.unet
         self._guidance_width = pipeline.unet.config.time_cond_proj_dim
         self._device = pipeline._execution_device
+        self._graphs = GraphedUNet(self._unet) if cuda_graphs else None
+
+    def release_graphs(self) -> None:
+        """Gives back the memory of CUDA graphs; those that are needed are recorded again."""
+        if self._graphs is not None:
+            self._graphs.release()
 
     def needs_negative(self, guidance_scale: float) -> bool:
         """Whether the unconditional half is computed: not without guidance, nor if the UNet is told the scale."""
@@ -119,17 +131,15 @@ class Denoiser:
             sample = drawing.scheduler.scale_model_input(drawing.latents, drawing.timestep)
             samples += [sample] * len(conditionings)
             rows += [(drawing, conditioning) for conditioning in conditionings]
-        noise = self._unet(
-            torch.cat(samples),
-            torch.stack([drawing.timestep.float() for drawing, _ in rows]),
-            encoder_hidden_states=torch.cat([conditioning.tokens for _, conditioning in rows]),
-            timestep_cond=self._guidance_embeddings([drawing for drawing, _ in rows]),
-            added_cond_kwargs={
-                "text_embeds": torch.cat([conditioning.pooled for _, conditioning in rows]),
-                "time_ids": torch.cat([drawing.time_ids for drawing, _ in rows]),
-            },
-            return_dict=False,
-        )[0]
+        inputs = UNetInputs(
+            sample=torch.cat(samples),
+            timesteps=torch.stack([drawing.timestep.float() for drawing, _ in rows]),
+            tokens=torch.cat([conditioning.tokens for _, conditioning in rows]),
+            pooled=torch.cat([conditioning.pooled for _, conditioning in rows]),
+            time_ids=torch.cat([drawing.time_ids for drawing, _ in rows]),
+            guidance=self._guidance_embeddings([drawing for drawing, _ in rows]),
+        )
+        noise = call(self._unet, inputs) if self._graphs is None else self._graphs(inputs)
         start = 0
         for drawing in drawings:
             end = start + len(drawing.conditionings)

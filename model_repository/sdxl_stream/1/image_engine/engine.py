@@ -227,6 +227,7 @@ class ImageEngine:
         left = [drawing for drawing, step in zip(drawings, steps, strict=True) if drawing.step == step]
         if is_out_of_memory(failure) and len(left) > 1:
             self._model.budget.lower(jobs[0].size, len(drawings))
+            self._model.denoiser.release_graphs()
             self._model.free_memory()
             half = len(left) // 2
             self._denoise_some(left[:half], jobs)

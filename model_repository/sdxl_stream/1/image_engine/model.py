@@ -3,9 +3,10 @@
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from diffusers import StableDiffusionXLPipeline
 
 from image_engine.config import ModelSettings
 from image_engine.decoding import Decoder
@@ -13,7 +14,9 @@ from image_engine.denoising import Denoiser, Drawing
 from image_engine.loading import find_device, load_pipeline
 from image_engine.memory import MemoryBudget, peak_bytes, working_memory
 from image_engine.prompts import PromptEncoder
-from image_engine.request import ImageRequest
+
+if TYPE_CHECKING:  # it is made of Triton's tensors, without which a model can be measured
+    from image_engine.request import ImageRequest
 
 _MEASURED_SIDE = {"cpu": 256, "cuda": 1024}  # pixels of the image that memory is measured with
 
@@ -39,9 +42,16 @@ class ImageModel:
             SetupError: The model cannot be loaded.
         """
         device = find_device()
-        pipeline = load_pipeline(settings, device)
-        encoder, denoiser, decoder = PromptEncoder(pipeline), Denoiser(pipeline), Decoder(pipeline)
-        budget = _measure(settings, device, encoder, denoiser, decoder)
+        return cls.of(load_pipeline(settings, device), settings, device)
+
+    @classmethod
+    def of(cls, pipeline: StableDiffusionXLPipeline, settings: ModelSettings, device: torch.device) -> "ImageModel":
+        """Takes a pipeline that is on its device apart, and measures it as `load` does."""
+        offloaded = settings.enable_cpu_offload and device.type == "cuda"
+        graphs = settings.cuda_graphs and device.type == "cuda" and not offloaded
+        encoder, decoder = PromptEncoder(pipeline), Decoder(pipeline)
+        denoiser = Denoiser(pipeline, cuda_graphs=graphs)
+        budget = _measure(settings, device, encoder, denoiser, decoder, steps_at_a_time=2 if graphs else 1)
         side = _MEASURED_SIDE[device.type]
         return cls(
             encoder=encoder,
@@ -49,12 +59,12 @@ class ImageModel:
             decoder=decoder,
             budget=budget,
             device=device,
-            offloaded=settings.enable_cpu_offload and device.type == "cuda",
+            offloaded=offloaded,
             description=f"{settings.model} on {device.type} in {_name(pipeline.unet.dtype)}; up to "
             f"{budget.capacity((side, side))} images of {side}x{side} in a denoising step",
         )
 
-    def start(self, request: ImageRequest) -> list[Drawing]:
+    def start(self, request: "ImageRequest") -> list[Drawing]:
         """The request's images before their first step. Raises `InvalidArgument` for too many steps."""
         return [
             self.denoiser.start(
@@ -87,8 +97,15 @@ class ImageModel:
 
 
 def _measure(
-    settings: ModelSettings, device: torch.device, encoder: PromptEncoder, denoiser: Denoiser, decoder: Decoder
+    settings: ModelSettings,
+    device: torch.device,
+    encoder: PromptEncoder,
+    denoiser: Denoiser,
+    decoder: Decoder,
+    *,
+    steps_at_a_time: int,
 ) -> MemoryBudget:
+    """`steps_at_a_time`: 2 where graphs keep the memory of a step, beside which another may be made without one."""
     side = _MEASURED_SIDE[device.type]
     guided = denoiser.needs_negative(2.0)
     embeddings = encoder.encode("", None, guided=guided)
@@ -96,7 +113,7 @@ def _measure(
         embeddings, width=side, height=side, steps=2, guidance_scale=2.0, scheduler="euler", seed=0
     )
     available = working_memory(settings, device)
-    step = peak_bytes(lambda: denoiser.step([drawing]), device)
+    step = steps_at_a_time * peak_bytes(lambda: denoiser.step([drawing]), device)
     decode = peak_bytes(lambda: decoder.decode(drawing.latents), device)
     pixels = side * side
     return MemoryBudget(available, step / pixels, decode / pixels, settings.max_batch_size)

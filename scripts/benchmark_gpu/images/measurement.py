@@ -1,0 +1,243 @@
+"""The measurements, in the order in which a run that is cut short would miss them least."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline
+from PIL import Image
+
+from benchmark_gpu.images.model import PROMPT
+from benchmark_gpu.images.timing import Rates, Timing, operations, rates, timed
+from benchmark_gpu.images.variants import VARIANTS, Variant
+from image_engine.config import ModelSettings
+from image_engine.denoising import Drawing
+from image_engine.graphs import GraphedUNet, UNetInputs, call
+from image_engine.model import ImageModel
+from image_engine.prompts import PromptEmbeddings
+
+GUIDANCE = 7.5
+SEED = 1
+UNGUIDED_AFTER = 0.6  # of the steps, where guidance is cut short
+
+
+@dataclass(frozen=True)
+class Effort:
+    side: int
+    """Pixels of an image."""
+    steps: int
+    counts: tuple[int, ...]
+    """Images at a time."""
+    repeats: int
+    with_compile: bool
+
+
+@dataclass
+class Findings:
+    """What was measured: name to numbers; written to a file each time there is more."""
+
+    file: Path | None
+    facts: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, **row: Any) -> None:
+        self.rows.append(row)
+        self._write()
+
+    def know(self, **facts: Any) -> None:
+        self.facts.update(facts)
+        self._write()
+
+    def _write(self) -> None:
+        if self.file is not None:
+            self.file.write_text(json.dumps({"facts": self.facts, "rows": self.rows}, indent=1))
+
+
+class Measurement:
+    """One pipeline on one device; `say` is told what goes on."""
+
+    def __init__(
+        self,
+        pipeline: StableDiffusionXLPipeline,
+        device: torch.device,
+        effort: Effort,
+        findings: Findings,
+        say: Callable[[str], None],
+    ) -> None:
+        self._pipeline, self._device, self._effort = pipeline, device, effort
+        self._findings, self._say = findings, say
+        self._reference: Image.Image | None = None
+        pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
+            pipeline.scheduler.config, algorithm_type="dpmsolver++", use_karras_sigmas=True
+        )
+
+    def run(self) -> None:
+        """Everything."""
+        self._floors()
+        for variant in VARIANTS:
+            if variant.is_compiled and not self._effort.with_compile:
+                continue
+            variant.apply(self._pipeline)
+            self._unet_calls(variant)
+            self._whole_image(variant)
+            if variant is VARIANTS[0] or variant.is_compiled:
+                self._engine(variant)
+
+    def _floors(self) -> None:
+        self._say("what the chip reaches, and what a step takes of it")
+        found: Rates = rates(self._device, self._pipeline.unet.dtype)
+        inputs = self._inputs(1)
+        with torch.inference_mode():
+            needed = operations(lambda: call(self._pipeline.unet, inputs))
+        weights = sum(weight.numel() * weight.element_size() for weight in self._pipeline.unet.parameters())
+        self._findings.know(
+            operations_per_second=found.operations,
+            bytes_per_second=found.bytes,
+            step_operations=needed,
+            unet_bytes=weights,
+            unet_weights=sum(weight.numel() for weight in self._pipeline.unet.parameters()),
+        )
+
+    def _unet_calls(self, variant: Variant) -> None:
+        unet = self._pipeline.unet
+        for count in self._counts(variant):
+            inputs = self._inputs(count)
+            self._say(f"{variant.name}: the UNet, {count} at a time")
+            began = time.perf_counter()
+            self._time("unet", variant.name, count, lambda: call(unet, inputs))  # noqa: B023
+            if variant.is_compiled:
+                self._findings.know(**{f"seconds_to_compile_{count}": time.perf_counter() - began})
+            if self._device.type == "cuda":
+                graphed = GraphedUNet(unet)
+                self._time("unet", f"{variant.name}, CUDA graph", count, lambda: graphed(inputs), warm_up=3)  # noqa: B023
+                graphed.release()
+
+    def _whole_image(self, variant: Variant) -> None:
+        self._say(f"{variant.name}: a whole image")
+        self._pipeline.vae.to(self._pipeline.unet.dtype)  # the pipeline turns it into float32 itself, for each image
+        pictures: list[Image.Image] = []
+
+        def draw() -> None:
+            generator = torch.Generator().manual_seed(SEED)
+            pictures[:] = self._pipeline(
+                PROMPT,
+                width=self._effort.side,
+                height=self._effort.side,
+                num_inference_steps=self._effort.steps,
+                guidance_scale=GUIDANCE,
+                generator=generator,
+            ).images
+
+        self._time("image", f"pipeline, {variant.name}", 1, draw, repeats=2, picture=lambda: pictures[0])
+        decode = self._decoding()
+        self._time("vae", variant.name, 1, decode)
+
+    def _decoding(self) -> Callable[[], object]:
+        vae = self._pipeline.vae
+        if vae.dtype == torch.float16:
+            vae.to(torch.float32)  # as the pipeline does for each image, and the engine once
+        side = self._effort.side // 8
+        latents = torch.randn(1, 4, side, side, device=self._device, dtype=vae.dtype)
+        return lambda: vae.decode(latents, return_dict=False)
+
+    def _engine(self, variant: Variant) -> None:
+        for graphs in (False, True) if self._device.type == "cuda" else (False,):
+            model = ImageModel.of(self._pipeline, ModelSettings(model="random", cuda_graphs=graphs), self._device)
+            name = f"engine, {variant.name}" + (", CUDA graphs" if graphs else "")
+            for count in self._counts(variant):
+                self._say(f"{name}: {count} under way")
+                self._time_engine(name, model, count)
+            self._time_engine(
+                f"{name}, no guidance in the last {1 - UNGUIDED_AFTER:.0%} of the steps", model, 1, UNGUIDED_AFTER
+            )
+            model.denoiser.release_graphs()
+
+    def _time_engine(self, name: str, model: ImageModel, count: int, guided_part: float = 1.0) -> None:
+        pictures: list[Image.Image] = []
+
+        def draw() -> None:
+            pictures[:] = self._draw(model, count, guided_part)
+
+        self._time("image", name, count, draw, repeats=2, picture=lambda: pictures[0])
+
+    def _counts(self, variant: Variant) -> tuple[int, ...]:
+        """Compiling takes a minute and a half for each: only for the fewest and the most."""
+        counts = self._effort.counts
+        return tuple(sorted({counts[0], counts[-1]})) if variant.is_compiled else counts
+
+    def _draw(self, model: ImageModel, count: int, guided_part: float = 1.0) -> list[Image.Image]:
+        """As the engine's loop does it, with requests that come together."""
+        effort = self._effort
+        drawings = [self._drawing(model, SEED + number) for number in range(count)]
+        for step in range(effort.steps):
+            if step >= guided_part * effort.steps:
+                for drawing in drawings:
+                    drawing.embeddings = PromptEmbeddings(drawing.embeddings.positive, None)
+            model.denoise(drawings)
+        return [picture for drawing in drawings for picture in model.decoder.decode(drawing.latents)]
+
+    def _drawing(self, model: ImageModel, seed: int) -> Drawing:
+        return model.denoiser.start(
+            model.encoder.encode(PROMPT, None, guided=True),
+            width=self._effort.side,
+            height=self._effort.side,
+            steps=self._effort.steps,
+            guidance_scale=GUIDANCE,
+            scheduler="dpmpp_2m_karras",
+            seed=seed,
+        )
+
+    def _inputs(self, images: int) -> UNetInputs:
+        unet, rows = self._pipeline.unet, 2 * images
+        config, side = unet.config, self._effort.side // 8
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+
+        def random(*shape: int) -> torch.Tensor:
+            return torch.randn(rows, *shape, device=self._device, dtype=unet.dtype)
+
+        return UNetInputs(
+            sample=random(config.in_channels, side, side),
+            timesteps=torch.full((rows,), 500.0, device=self._device),
+            tokens=random(77, config.cross_attention_dim),
+            pooled=random(pooled),
+            time_ids=random(6),
+            guidance=None,
+        )
+
+    def _time(
+        self,
+        what: str,
+        name: str,
+        images: int,
+        run: Callable[[], object],
+        *,
+        repeats: int | None = None,
+        warm_up: int = 1,
+        picture: Callable[[], Image.Image] | None = None,
+    ) -> None:
+        """Times something and notes it; what fails is noted, too, and the rest goes on."""
+        try:
+            with torch.inference_mode():
+                timing: Timing = timed(run, self._device, repeats or self._effort.repeats, warm_up)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            self._findings.add(what=what, name=name, images=images, error=str(error).splitlines()[0][:200])
+            return
+        row: dict[str, Any] = {"seconds": timing.seconds, "peak_bytes": timing.peak}
+        if picture is not None:
+            if self._reference is None:
+                self._reference = picture()
+            row["psnr"] = psnr(self._reference, picture())
+        self._findings.add(what=what, name=name, images=images, **row)
+
+
+def psnr(first: Image.Image, second: Image.Image) -> float | None:
+    """How alike two pictures are, in dB; None: the same, pixel for pixel."""
+    difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    error = float(np.mean(difference**2))
+    return None if error == 0 else 10 * math.log10(255**2 / error)

@@ -1,0 +1,68 @@
+"""The benchmark of real sizes, at the tiny one: it runs here as it does on a GPU, except for CUDA graphs."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "benchmark_gpu", "images", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "scripts")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_everything_is_measured_and_told(tmp_path: Path) -> None:
+    found, report = tmp_path / "found.json", tmp_path / "report.md"
+    work = ["--size", "tiny", "--dtype", "float32", "--side", "64", "--steps", "3", "--counts", "1,2", "--repeats", "1"]
+    ended = run(*work, "--no-compile", "--json", str(found), "--output", str(report))
+    assert ended.returncode == 0, ended.stderr
+    rows = json.loads(found.read_text())["rows"]
+    assert not [row for row in rows if "error" in row]
+    images = {(row["name"], row["images"]): row for row in rows if row["what"] == "image"}
+    alone = images["engine, as diffusers has it", 1]
+    assert alone["psnr"] is None  # the plain pipeline's picture, pixel for pixel
+    assert (
+        images["engine, as diffusers has it", 2]["psnr"] is None
+        or images["engine, as diffusers has it", 2]["psnr"] > 45
+    )
+    calls = [row for row in rows if row["what"] == "unet"]
+    assert {row["images"] for row in calls} == {1, 2}
+    assert all(second > 0 for row in rows for second in row["seconds"])
+    text = report.read_text()
+    assert "Whole images, 64x64, 3 steps" in text
+    assert "floor: operations" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--size", "huge"], "--size huge: must be one of base, tiny"),
+        (["--counts", "1,none"], "--counts 1,none: must be whole numbers above 0 with commas between them"),
+        (["--counts", "0"], "--counts 0: must be whole numbers above 0 with commas between them"),
+    ],
+)
+def test_what_is_wrong_is_named(arguments: list[str], told: str) -> None:
+    ended = run(*arguments)
+    assert ended.returncode == 1
+    assert told in ended.stderr.replace("\n", " ")
+
+
+def test_how_alike_two_pictures_are() -> None:
+    sys.path[:0] = [str(ROOT / "model_repository/sdxl_stream/1")]
+    from benchmark_gpu.images.measurement import psnr
+
+    black, grey = Image.new("RGB", (8, 8), 0), Image.new("RGB", (8, 8), (1, 1, 1))
+    assert psnr(black, black) is None
+    assert psnr(black, grey) == pytest.approx(20 * math.log10(255))
