@@ -128,7 +128,7 @@ def wait_until(
             raise BenchmarkError(f"{name} ended: {last} (log: {shown(log)})")
         if time.monotonic() > deadline:
             raise BenchmarkError(f"{name} is not ready after {seconds:g} s: see {shown(log)}")
-        time.sleep(0.5)
+        time.sleep(0.1)
 
 
 def _stop(process: subprocess.Popen[bytes], name: str, log: Path) -> None:

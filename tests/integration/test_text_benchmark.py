@@ -14,11 +14,19 @@ from conftest import ROOT
 def test_a_short_run_reports_every_contender(tmp_path: Path) -> None:
     report, numbers = tmp_path / "report.md", tmp_path / "numbers.json"
     command = [ROOT / "scripts/benchmark", "text", "--rounds", "1", "--seconds", "2", "--streams", "2"]
-    command += ["--tokens", "16", "--output", report, "--json", numbers]
+    command += ["--tokens", "16", "--floor", "--output", report, "--json", numbers]
     run = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert run.returncode == 0, run.stderr
     found = {result["contender"]: result for result in json.loads(numbers.read_text())["results"]}
-    assert found.keys() == {"vllm serve", "Triton, HTTP", "Triton, gRPC", "gateway"}
+    assert found.keys() == {
+        "vllm serve",
+        "Triton, HTTP",
+        "Triton, gRPC",
+        "gateway",
+        "Triton, HTTP, no engine",
+    }
+    (floor,) = found.pop("Triton, HTTP, no engine")["rounds"]
+    assert floor["responses_per_request"] == pytest.approx(16, rel=0.05)
     for result in found.values():
         (sample,) = result["rounds"]
         assert sample["tokens_per_second"] == pytest.approx(16 * sample["requests_per_second"])

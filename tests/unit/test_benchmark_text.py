@@ -275,3 +275,15 @@ def test_a_wrong_option_is_named(options: list[str], words: str) -> None:
     run = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["text", *options])
     assert run.exit_code == 2
     assert words in " ".join(run.output.split())
+
+
+def test_each_token_is_reported_as_a_part_of_what_the_path_passes_on() -> None:
+    each_token = Result("Triton", 8, [replace(SAMPLE, tokens_per_second=450.0)], [])
+    floor = Result("none", 8, [replace(SAMPLE, tokens_per_second=500.0)], [])
+    assert tables.floor_note(each_token, floor).startswith("Triton reaches 0.90 of what a model without an engine")
+
+
+def test_starts_are_reported_as_ratios_of_their_rounds() -> None:
+    table = tables.start_table({"ours": [10.0, 30.0, 12.0], "theirs": [20.0, 40.0, 20.0]}, "theirs")
+    assert list(table.rows[0]) == ["ours", "12.0 (10.0 to 30.0)", "0.60 (0.50 to 0.75)"]
+    assert list(table.rows[1]) == ["theirs", "20.0 (20.0 to 40.0)", "1.00 (1.00 to 1.00)"]

@@ -5,19 +5,22 @@ import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import tritonclient.grpc.aio as triton
 from PIL import Image
 
+from benchmarks import extra_model
 from benchmarks.bystanders import Bystanders
-from benchmarks.images import baseline, loads
+from benchmarks.images import loads, plain_pipeline
 from benchmarks.images.loads import Replay
 from benchmarks.images.requests import MIXED_STEPS, SIDE, STEPS, ImageRequest, alike, mixed, poisson
 from benchmarks.images.systems import PlainPipeline, System, TritonModel
 from benchmarks.report import Report, Table, ratio, spread
 from benchmarks.server import Server
 
+_BASELINE = Path(__file__).with_name("whole_request_batching")
 AT_ONCE = 8
 """Requests at the same time in the first comparison."""
 IN_FLIGHT = 16
@@ -86,8 +89,10 @@ async def image_engine(server: Server) -> AsyncIterator[System]:
 @asynccontextmanager
 async def whole_request_batching(server: Server) -> AsyncIterator[System]:
     """Whole-request batching, loaded for as long as it is measured."""
-    async with baseline.loaded(server), triton.InferenceServerClient(server.grpc_url) as client:
-        yield TritonModel(client, baseline.MODEL, "whole-request batching", batched=True)
+    modules = [Path(plain_pipeline.__file__)]
+    with extra_model.loaded(server, _BASELINE, modules) as name:
+        async with triton.InferenceServerClient(server.grpc_url) as client:
+            yield TritonModel(client, name, "whole-request batching", batched=True)
 
 
 async def compare_throughput(run: Benchmark) -> None:

@@ -12,13 +12,25 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import machine, server
+from benchmarks import extra_model, machine, server
 from benchmarks.command import deliver, require_folder, run, say
 from benchmarks.errors import BenchmarkError
 from benchmarks.report import Report
-from benchmarks.text import comparison, plots, tables, tools, vllm_serve
+from benchmarks.text import comparison, plots, starting, tables, tools, vllm_serve
 from benchmarks.text.comparison import Effort, Result
-from benchmarks.text.contenders import Contender, Work, check_same_text, openai, triton_grpc, triton_http, unpaced
+from benchmarks.text.contenders import (
+    FLOOR,
+    HTTP,
+    NO_ENGINE,
+    Contender,
+    Work,
+    check_same_text,
+    openai,
+    triton_grpc,
+    triton_http,
+    unpaced,
+    without_engine,
+)
 from launcher.layout import shown
 
 BASELINE = "vllm serve"
@@ -48,6 +60,12 @@ def text(
     engine: Annotated[
         bool, typer.Option("--engine", help="Also measure the bare engine: vllm bench throughput, half a minute each.")
     ] = False,
+    floor: Annotated[
+        bool, typer.Option("--floor", help="Also measure a model without an engine: the most that Triton passes on.")
+    ] = False,
+    start: Annotated[
+        bool, typer.Option("--start", help="Also measure the time from the command to ready, in as many rounds.")
+    ] = False,
     contender: Annotated[
         list[str] | None, typer.Option(help="Only measure vllm serve and these, by the names of the report.")
     ] = None,
@@ -71,6 +89,8 @@ def text(
 
     def measure() -> None:
         tools.require()
+        if start:
+            report.tables.append(tables.start_table(starting.compare(BASELINE, effort.rounds, say), BASELINE))
         if pictures is not None:
             plots.require()
         with ExitStack() as stack:
@@ -80,6 +100,9 @@ def text(
                 [*_contenders(stack, ours, each_token, stream_interval, one_process), *others], contender
             )
             check_same_text(contenders, work)
+            if floor:
+                stack.enter_context(extra_model.loaded(ours, NO_ENGINE))
+                contenders.append(without_engine(ours.http_url.removeprefix("http://"), ours.pid))
             _measure(contenders, work, effort, report, results, ours if engine else None)
 
     failure = run(measure)
@@ -129,6 +152,9 @@ def _measure(
     for found in comparison.compare(contenders, BASELINE, work, effort, say):
         results += found
         report.tables += tables.tables(found, BASELINE, work, effort.rounds)
+        by_name = {result.contender: result for result in found}
+        if (floor := by_name.get(FLOOR)) and (each_token := by_name.get(f"{HTTP}, each token")):
+            report.tables[-1].notes.append(tables.floor_note(each_token, floor))
         if bare is not None:
             streams = found[0].streams
             say(f"{streams} streams: the bare engine")

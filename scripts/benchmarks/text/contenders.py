@@ -3,6 +3,7 @@
 import json
 import queue
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +12,10 @@ import tritonclient.grpc as grpc
 
 from benchmarks.errors import BenchmarkError
 
+NO_ENGINE = Path(__file__).with_name("no_engine")
+"""A model that sends a ready-made word for each token."""
+HTTP = "Triton, HTTP"
+FLOOR = "Triton, HTTP, no engine"
 _TIMEOUT = 60.0  # seconds of one request
 
 
@@ -86,12 +91,18 @@ def openai(name: str, host: str, pid: int | None) -> Contender:
 
 def triton_http(host: str, pid: int | None) -> Contender:
     """`generate_stream` of Triton."""
-    return Contender("Triton, HTTP", host, "v2/models/gemma/generate_stream", {"stream": True}, pid)
+    return Contender(HTTP, host, "v2/models/gemma/generate_stream", {"stream": True}, pid)
 
 
 def triton_grpc(host: str, pid: int | None) -> Contender:
     """A gRPC stream of Triton."""
     return Contender("Triton, gRPC", host, "", {"stream": True}, pid)
+
+
+def without_engine(host: str, pid: int | None) -> Contender:
+    """`generate_stream` of the model in `NO_ENGINE`: what the path of Triton's responses can do at most."""
+    path = f"v2/models/{NO_ENGINE.name}/generate_stream"
+    return Contender(FLOOR, host, path, {"stream": True}, pid, is_variant=True)
 
 
 def unpaced(contender: Contender) -> Contender:

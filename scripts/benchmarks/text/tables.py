@@ -1,7 +1,7 @@
 """Results as tables for people and as JSON for programs."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -75,6 +75,24 @@ def bare_note(speed: float, baseline: Result) -> str:
     return (
         f"The bare engine (`vllm bench throughput`, once): {speed:.0f} tokens/s, {share:.2f} of {baseline.contender}."
     )
+
+
+def floor_note(each_token: Result, floor: Result) -> str:
+    """How near a response for each token comes to what the path of the responses can do, in a sentence."""
+    speed, most = (statistics.median(found.values("tokens_per_second")) for found in (each_token, floor))
+    return (
+        f"{each_token.contender} reaches {speed / most:.2f} of what a model without an engine passes on, "
+        f"which is {most:.0f} responses a second."
+    )
+
+
+def start_table(starts: Mapping[str, Sequence[float]], baseline: str) -> Table:
+    """Seconds from a server's command to its readiness."""
+    table = Table("From the command to ready, s", ["", "s", f"ratio to {baseline}"])
+    for name, seconds in starts.items():
+        ratios = [mine / its for mine, its in zip(seconds, starts[baseline], strict=True)]
+        table.rows.append([name, spread(seconds, 1), spread(ratios)])
+    return table
 
 
 def _median(values: Sequence[float], factor: float, digits: int) -> str:
