@@ -52,6 +52,10 @@ class Settings(BaseSettings):
     text_quantization: str | None = Field(
         None, description="How the text model's weights are quantized, by vLLM's name; unset: as its files say."
     )
+    text_load_format: Literal["safetensors", "dummy"] = Field(
+        "safetensors",
+        description="Where the text model's weights come from; dummy: random numbers, to measure without files.",
+    )
     text_gpu_memory_utilization: Fraction = Field(
         0.5, description="Part of the GPU's memory for the text model and its key-value cache."
     )

@@ -79,6 +79,8 @@ def engine_arguments(settings: Settings, text_model: TextModel) -> dict[str, Any
         arguments["distributed_executor_backend"] = settings.vllm_distributed_executor_backend
     if settings.text_quantization:
         arguments["quantization"] = settings.text_quantization
+    if settings.text_load_format == "dummy":
+        arguments["load_format"] = "dummy"
     if text_model.kv_cache_bytes is not None:
         arguments["kv_cache_memory_bytes"] = text_model.kv_cache_bytes
     if settings.text_revision and not text_model.is_local:

@@ -104,6 +104,11 @@ def test_a_split_or_quantized_model_is_said_to_vllm(committed: Path) -> None:
     assert engine.items() >= (wanted | {"quantization": "fp8"}).items()
 
 
+def test_random_weights_are_said_to_vllm(committed: Path) -> None:
+    engine = json.loads((laid_out(committed, Settings(text_load_format="dummy")) / "1" / "model.json").read_text())
+    assert engine["load_format"] == "dummy"
+
+
 def test_a_revision_of_the_image_model_counts_on_the_hub_only(committed: Path) -> None:
     settings = Settings(image_revision="v1")
     folder = laid_out(committed, settings).parent / "sdxl_stream"

@@ -1,4 +1,4 @@
-"""`python -m benchmark_gpu images`: options, and where the report goes."""
+"""`python -m benchmark_gpu.images`: options, and where the report goes."""
 
 import sys
 from importlib.metadata import version

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-P", "-m", "benchmark_gpu", "images", *arguments],
+        [sys.executable, "-P", "-m", "benchmark_gpu.images", *arguments],
         env=os.environ | {"PYTHONPATH": str(ROOT / "scripts")},
         capture_output=True,
         text=True,
