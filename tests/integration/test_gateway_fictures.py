@@ -75,7 +75,7 @@ def test_zero_is_a_value_and_not_the_default(server: Server) -> None:
 def test_structured_output_has_its_form(
     server: Server, form: str, value: Any, holds: Callable[[dict[str, Any]], bool]
 ) -> None:
-    body = {"prompt": PROMPT, "max_tokens": 100, "guided_decoding": {"type": form, form: value}}
+    body = {"prompt": PROMPT, "max_tokens": 100, "temperature": 0, "guided_decoding": {"type": form, form: value}}
     answer = post(server, "/api/v1/text/structured", body).json()
     assert answer["is_valid"], answer
     assert holds(answer)
