@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.images import plain_pipeline
+from benchmarks.images import endpoints, plain_pipeline
+from benchmarks.images.systems import System
 from benchmarks.server import Server
 
 MODEL = "whole_request_batching"
@@ -20,8 +21,8 @@ _UNLOAD_TIMEOUT = 120.0
 
 
 @asynccontextmanager
-async def loaded(server: Server) -> AsyncIterator[None]:
-    """`MODEL` beside the server's own models, through Triton's repository API.
+async def system(server: Server) -> AsyncIterator[System]:
+    """`MODEL` beside the server's own models, loaded through Triton's repository API for as long as it is measured.
 
     Raises:
         BenchmarkError: It cannot be loaded, or does not unload.
@@ -33,7 +34,8 @@ async def loaded(server: Server) -> AsyncIterator[None]:
     try:
         await _ask(server, "load", _LOAD_TIMEOUT)
         try:
-            yield
+            async with endpoints.over_grpc(server, MODEL, "whole-request batching", batched=True) as model:
+                yield model
         finally:
             await _ask(server, "unload", _UNLOAD_TIMEOUT)
             await _wait_until_unloaded(server)
