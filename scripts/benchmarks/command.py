@@ -30,6 +30,18 @@ def require_folder(option: str, file: Path | None) -> None:
         raise typer.BadParameter(f"{file}: no such folder", param_hint=option)
 
 
+def counts(option: str, given: str) -> list[int]:
+    """How many requests at the same time an option asks for.
+
+    Raises:
+        typer.BadParameter: It is anything else than whole numbers from 1 to 1024, with commas.
+    """
+    numbers = given.split(",")
+    if not all(number.isdecimal() and 1 <= int(number) <= 1024 for number in numbers):
+        raise typer.BadParameter(f"{given}: must be whole numbers from 1 to 1024, with commas", param_hint=option)
+    return [int(number) for number in numbers]
+
+
 def run(measure: Callable[[], None]) -> int:
     """The exit code; what fails is told, and Ctrl-C and SIGTERM both end it in order."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.ports import free_ports
+from launcher import state
 from launcher.layout import ROOT, RUN, Instance, shown
 from launcher.readiness import Probe
 
@@ -28,6 +29,8 @@ class Server:
     repository: Path
     api_url: str | None = None
     """Of the gateway, if it is known."""
+    metrics_url: str | None = None
+    """Of Triton's metrics, if it is known."""
     pid: int | None = None
     """Of the launcher, all of whose descendants are the server; None: somebody else started it."""
 
@@ -47,7 +50,11 @@ def running(grpc_url: str, http_url: str, repository: Path | None) -> Server:
         raise BenchmarkError(f"{http_url}: the server does not answer, or one of its models is not ready")
     if repository is None:
         repository = Instance(int(http_url.rpartition(":")[2])).repository
-    server = Server(grpc_url, http_url, repository.resolve())
+    launcher = state.read(repository.parent / "state.json")
+    ports = launcher.ports if launcher else {}
+    host = http_url.rpartition(":")[0]
+    api_url, metrics_url = (f"{host}:{ports[name]}" if name in ports else None for name in ("api", "metrics"))
+    server = Server(grpc_url, http_url, repository.resolve(), api_url, metrics_url and f"{metrics_url}/metrics")
     if not (server.engine / "model.json").is_file():
         raise BenchmarkError(f"{shown(repository)} is not the server's model repository: name it with --repository")
     return server
@@ -75,8 +82,8 @@ def own(say: Callable[[str], None], **settings: str) -> Iterator[Server]:
     with started(name, command, variables, log, folder=ROOT) as process:
         http_url = f"http://127.0.0.1:{http}"
         wait_until(Probe(http_url).serves, process, name, log, _START_TIMEOUT)
-        api_url = f"http://127.0.0.1:{api}"
-        yield Server(f"127.0.0.1:{grpc}", http_url, instance.repository, api_url, process.pid)
+        api_url, metrics_url = f"http://127.0.0.1:{api}", f"http://127.0.0.1:{metrics}/metrics"
+        yield Server(f"127.0.0.1:{grpc}", http_url, instance.repository, api_url, metrics_url, process.pid)
     shutil.rmtree(instance.folder, ignore_errors=True)
 
 

@@ -1,28 +1,19 @@
-"""The whole benchmark: two comparisons, each with the systems measured in turn, never two under load at once."""
+"""The rounds: every system in turn, one under load at a time, and what came of it."""
 
-import io
+import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import islice
+from typing import TypeVar
 
-import numpy as np
-import tritonclient.grpc.aio as triton
-from PIL import Image
-
-from benchmarks import extra_model
 from benchmarks.bystanders import Bystanders
-from benchmarks.images import loads, plain_pipeline
-from benchmarks.images.loads import Replay
-from benchmarks.images.requests import MIXED_STEPS, SIDE, STEPS, ImageRequest, alike, mixed, poisson
-from benchmarks.images.systems import PlainPipeline, System, TritonModel
-from benchmarks.report import Report, Table, ratio, spread
-from benchmarks.server import Server
+from benchmarks.images import loads
+from benchmarks.images.loads import percentile
+from benchmarks.images.requests import ImageRequest, alike, mixed, poisson
+from benchmarks.images.systems import System
 
-_BASELINE = Path(__file__).with_name("whole_request_batching")
-AT_ONCE = 8
-"""Requests at the same time in the first comparison."""
+_Some = TypeVar("_Some")
 IN_FLIGHT = 16
 """Requests always under way while a capacity is measured: a batch at work and one that waits."""
 LOAD = 0.7
@@ -33,23 +24,23 @@ LOAD = 0.7
 class Effort:
     """How much is measured."""
 
+    concurrencies: Sequence[int]
+    """Requests at the same time."""
     rounds: int
-    """Of the first comparison."""
     seconds: float
-    """For which requests come, in each run of the second."""
-    latency_rounds: int
-    """Of the second comparison, each with arrivals of its own."""
+    """Of load, for each system, count of requests and round."""
+    arrival_seconds: float
+    """For which requests come in each run with arrivals; 0: none."""
+    arrival_rounds: int
     seed: int
     """The same seed gives the same requests."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One run: what is measured, how much, who hears of its progress, and where the results go."""
+    """One run: how much is measured, who else uses the machine, and who hears of its progress."""
 
-    server: Server
     effort: Effort
-    report: Report
     bystanders: Bystanders
     say: Callable[[str], None]
 
@@ -58,163 +49,122 @@ class Benchmark:
         return random.Random(f"{self.effort.seed} {name}")
 
 
+@dataclass(frozen=True)
+class Sample:
+    """One system under one load in one round; times in seconds. None: not known."""
+
+    images_per_second: float | None
+    latency_median: float
+    latency_p95: float
+    latency_p99: float
+    images_per_step: float | None = None
+    bystander_cores: float | None = None
+    requests: int = 0
+    errors: Sequence[str] = ()
+
+
+MEASURES = tuple(each.name for each in fields(Sample) if each.name not in ("bystander_cores", "requests", "errors"))
+
+
 @dataclass
-class Measured:
-    """What was measured of one system."""
+class Result:
+    """All rounds of one system under one load."""
 
-    system: System
-    at_once: list[float] = field(default_factory=list)
-    alone: list[float] = field(default_factory=list)
-    replays: list[Replay] = field(default_factory=list)
-    bystanders: list[str] = field(default_factory=list)
+    system: str
+    load: str
+    samples: list[Sample] = field(default_factory=list)
 
-    def percentiles(self, percent: float) -> list[float]:
-        """One of each round, in seconds."""
-        return [replay.percentile(percent) for replay in self.replays]
+    def values(self, measure: str) -> list[float]:
+        """One of each round, if it was measured."""
+        return [value for sample in self.samples if (value := getattr(sample, measure)) is not None]
 
-    @property
-    def counts(self) -> str:
-        """How many requests there were, and how many of them failed."""
-        failed = sum(len(replay.errors) for replay in self.replays)
-        return f"{sum(len(replay.latencies) for replay in self.replays)}, {failed} failed"
-
-
-@asynccontextmanager
-async def image_engine(server: Server) -> AsyncIterator[System]:
-    """`sdxl`, which hands its requests to the image engine."""
-    async with triton.InferenceServerClient(server.grpc_url) as client:
-        yield TritonModel(client, "sdxl", "sdxl", batched=False)
+    def ratios(self, measure: str, baseline: "Result") -> list[float]:
+        """To those of another system, each within its round."""
+        pairs = [
+            (getattr(mine, measure), getattr(its, measure))
+            for mine, its in zip(self.samples, baseline.samples, strict=True)
+        ]
+        return [mine / its for mine, its in pairs if mine is not None and its]
 
 
-@asynccontextmanager
-async def whole_request_batching(server: Server) -> AsyncIterator[System]:
-    """Whole-request batching, loaded for as long as it is measured."""
-    modules = [Path(plain_pipeline.__file__)]
-    with extra_model.loaded(server, _BASELINE, modules) as name:
-        async with triton.InferenceServerClient(server.grpc_url) as client:
-            yield TritonModel(client, name, "whole-request batching", batched=True)
-
-
-async def compare_throughput(run: Benchmark) -> None:
-    """Requests at once through `sdxl` against the plain pipeline, one image after the other.
+async def closed_loops(run: Benchmark, systems: Sequence[System]) -> AsyncIterator[list[Result]]:
+    """The results of one count of requests at the same time after the other, each of the same number of steps.
 
     Raises:
         DrawingFailed: A request failed.
     """
-    source = run.source("throughput")
-    plain = PlainPipeline(run.server.engine)
-    try:
-        async with image_engine(run.server) as sdxl:
-            note = await _difference(sdxl, plain)
-            await loads.at_once(sdxl, alike(AT_ONCE, source))  # warms up
-            ours, theirs = Measured(sdxl), Measured(plain)
-            run.bystanders.restart()
-            for number in range(1, run.effort.rounds + 1):
-                run.say(f"throughput, round {number} of {run.effort.rounds}")
-                several, single = alike(AT_ONCE, source), alike(1, source)
-                for measured in _in_turn([ours, theirs], number):
-                    send = loads.one_after_another if measured is theirs else loads.at_once
-                    measured.at_once.append(await send(measured.system, several))
-                    measured.alone.append(await loads.one_after_another(measured.system, single))
-            others = run.bystanders.cores
-    finally:
-        plain.close()
-    run.report.tables.append(
-        Table(
-            f"Throughput: {SIDE}x{SIDE}, {STEPS} steps, images/s; medians of {run.effort.rounds} rounds",
-            ["load", sdxl.name, plain.name, "ratio"],
-            [
-                [f"{AT_ONCE} requests at once", *_compared(ours.at_once, theirs.at_once)],
-                ["1 request alone", *_compared(ours.alone, theirs.alone)],
-            ],
-            [f"The plain pipeline draws the {AT_ONCE} one after the other. {note} Other programs took {others} cores."],
-        )
-    )
+    effort = run.effort
+    for system in systems:
+        run.say(f"warming up {system.name}")
+        warm_up = islice(alike(run.source("warming up")), max(effort.concurrencies))
+        await asyncio.gather(*map(system.draw, warm_up))
+    for concurrency in effort.concurrencies:
+        results = [Result(system.name, str(concurrency)) for system in systems]
+        for number in range(effort.rounds):
+            for result, system in in_turn(list(zip(results, systems, strict=True)), number):
+                run.say(f"{concurrency} at a time, round {number + 1} of {effort.rounds}: {system.name}")
+                requests = alike(run.source(f"{concurrency} {number}"))
+                result.samples.append(await closed_loop(run, system, requests, concurrency, effort.seconds))
+        yield results
 
 
-async def compare_latency(run: Benchmark) -> None:
-    """`sdxl` against whole-request batching under Poisson arrivals of mixed step counts.
+async def capacities(run: Benchmark, systems: Sequence[System]) -> list[Result]:
+    """What each draws with `IN_FLIGHT` requests of mixed step counts always under way, measured once.
 
     Raises:
-        BenchmarkError: Whole-request batching cannot be loaded or unloaded.
-        DrawingFailed: A request failed that was not among the arrivals.
+        DrawingFailed: A request failed.
     """
-    async with image_engine(run.server) as sdxl, whole_request_batching(run.server) as whole:
-        note = await _difference(sdxl, whole)
-        capacities = [await _capacity(run, system) for system in (sdxl, whole)]
-        columns = ["", sdxl.name, whole.name, "ratio"]
-        run.report.tables.append(
-            Table(
-                f"Capacity: {SIDE}x{SIDE}, {_steps()}, {IN_FLIGHT} requests always under way",
-                columns,
-                [["images/s", *_compared(*([capacity] for capacity in capacities))]],
-                [note],
-            )
-        )
-        for name, capacity in _named(capacities).items():
-            ours, theirs = Measured(sdxl), Measured(whole)
-            await _replay(run, [ours, theirs], LOAD * capacity, name)
-            title = f"Latency: {SIDE}x{SIDE}, {_steps()}, arrivals at {LOAD:.0%} of {name}, {LOAD * capacity:.2f}/s"
-            run.report.tables.append(_latency_table(title, columns, ours, theirs))
+    results = []
+    for system in systems:
+        run.say(f"capacity of {system.name}")
+        seconds = run.effort.arrival_seconds / 2
+        sample = await closed_loop(run, system, mixed(run.source("capacity")), IN_FLIGHT, seconds)
+        results.append(Result(system.name, "capacity", [sample]))
+    return results
 
 
-def _named(capacities: Sequence[float]) -> dict[str, float]:
-    """The capacities of which the arrival rates are a part: the lower one, and that of sdxl if it is not the same."""
-    ours, theirs = capacities
-    return {"sdxl's capacity": ours} if ours <= theirs else {"the lower capacity": theirs, "sdxl's capacity": ours}
-
-
-async def _capacity(run: Benchmark, system: System) -> float:
-    run.say(f"capacity of {system.name}")
-    return await loads.saturate(system, mixed(run.source("capacity")), IN_FLIGHT, run.effort.seconds / 2)
-
-
-async def _replay(run: Benchmark, both: list[Measured], rate: float, name: str) -> None:
-    """In every round both get the same arrivals."""
-    for number in range(1, run.effort.latency_rounds + 1):
-        arrivals = poisson(rate, run.effort.seconds, run.source(f"{name} {number}"))
-        for measured in _in_turn(both, number):
-            run.say(f"{len(arrivals)} arrivals at {rate:.2f}/s for {measured.system.name}, round {number}")
+async def arrivals(run: Benchmark, systems: Sequence[System], rate: float, name: str) -> list[Result]:
+    """In every round all get the same requests, at the same times of a Poisson process of so many a second."""
+    results = [Result(system.name, name) for system in systems]
+    effort = run.effort
+    for number in range(effort.arrival_rounds):
+        coming = poisson(rate, effort.arrival_seconds, run.source(f"{name} {number}"))
+        for result, system in in_turn(list(zip(results, systems, strict=True)), number):
+            run.say(f"{len(coming)} arrivals at {rate:.2f}/s, round {number + 1}: {system.name}")
             run.bystanders.restart()
-            measured.replays.append(await loads.replay(measured.system, arrivals))
-            measured.bystanders.append(run.bystanders.cores)
-            await measured.system.draw(ImageRequest(0))  # behind all that may be left of requests that timed out
+            replay = await loads.replay(system, coming)
+            result.samples.append(_sample(replay.latencies, run, errors=replay.errors))
+            await system.draw(ImageRequest(0))  # behind all that may be left of requests that timed out
+    return results
 
 
-def _latency_table(title: str, columns: Sequence[str], ours: Measured, theirs: Measured) -> Table:
-    errors = sorted({error for measured in (ours, theirs) for replay in measured.replays for error in replay.errors})
-    return Table(
-        title,
-        columns,
-        [
-            ["median, s", *_compared(ours.percentiles(50), theirs.percentiles(50), less_is_better=True)],
-            ["99th percentile, s", *_compared(ours.percentiles(99), theirs.percentiles(99), less_is_better=True)],
-            ["requests", ours.counts, theirs.counts, ""],
-            ["cores that other programs took", ", ".join(ours.bystanders), ", ".join(theirs.bystanders), ""],
-        ],
-        [f"Failed: {error}" for error in errors[:3]],
-    )
+def arrival_rates(ours: float, theirs: float) -> dict[str, float]:
+    """By what they are a part of: the lower capacity, and that of sdxl if it is not the same."""
+    names = {"sdxl's capacity": ours} if ours <= theirs else {"the lower capacity": theirs, "sdxl's capacity": ours}
+    return {name: LOAD * capacity for name, capacity in names.items()}
 
 
-def _compared(ours: Sequence[float], theirs: Sequence[float], *, less_is_better: bool = False) -> list[str]:
-    """Three cells; the ratio is above 1 if ours is better."""
-    return [spread(ours), spread(theirs), ratio(theirs, ours) if less_is_better else ratio(ours, theirs)]
+async def closed_loop(
+    run: Benchmark, system: System, requests: Iterator[ImageRequest], in_flight: int, seconds: float
+) -> Sample:
+    """One system under load. Raises `DrawingFailed`."""
+    run.bystanders.restart()
+    load = await loads.closed_loop(system, requests, in_flight, seconds)
+    return _sample(load.latencies, run, load.images_per_second, load.images_per_step)
 
 
-async def _difference(first: System, second: System) -> str:
-    """How alike both systems draw one request, in a sentence."""
-    files = [await system.draw(ImageRequest(0)) for system in (first, second)]
-    one, other = (np.asarray(Image.open(io.BytesIO(file)), dtype=int) for file in files)
-    most = int(np.abs(one - other).max())
-    if most == 0:
-        return "A request alone gives the same picture from both, pixel for pixel."
-    return f"The pictures that a request alone gives from both differ by up to {most} of 255."
-
-
-def _steps() -> str:
-    return f"{', '.join(map(str, MIXED_STEPS))} steps mixed"
-
-
-def _in_turn(both: list[Measured], number: int) -> list[Measured]:
+def in_turn(all_of_them: list[_Some], number: int) -> list[_Some]:
     """Who goes first alternates with the rounds."""
-    return both if number % 2 else both[::-1]
+    return all_of_them[::-1] if number % 2 else all_of_them
+
+
+def _sample(
+    latencies: Sequence[float],
+    run: Benchmark,
+    images_per_second: float | None = None,
+    images_per_step: float | None = None,
+    errors: Sequence[str] = (),
+) -> Sample:
+    median, p95, p99 = (percentile(latencies, percent) for percent in (50, 95, 99))
+    others = run.bystanders.share
+    return Sample(images_per_second, median, p95, p99, images_per_step, others, len(latencies), errors)

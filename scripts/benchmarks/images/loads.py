@@ -19,44 +19,49 @@ class Replay:
     """Seconds from the moment a request was due, whenever it really was sent, to its image; infinite if it failed."""
     errors: Sequence[str]
 
-    def percentile(self, percent: float) -> float:
-        """The smallest latency that at least `percent` of the requests do not exceed (nearest rank)."""
-        ranked = sorted(self.latencies)
-        return ranked[max(0, math.ceil(percent / 100 * len(ranked)) - 1)]
+
+@dataclass(frozen=True)
+class Load:
+    """What became of a closed loop."""
+
+    images_per_second: float
+    latencies: Sequence[float]
+    """Seconds from a request's sending to its image, of the images that were measured."""
+    images_per_step: float | None
+    """Images in a denoising step on average, over the whole load; None: not known."""
 
 
-async def at_once(system: System, requests: Sequence[ImageRequest]) -> float:
-    """Images a second when all requests are sent at the same time. Raises `DrawingFailed`."""
-    began = time.perf_counter()
-    await asyncio.gather(*map(system.draw, requests))
-    return len(requests) / (time.perf_counter() - began)
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that at least `percent` of the values do not exceed (nearest rank)."""
+    ranked = sorted(values)
+    return ranked[max(0, math.ceil(percent / 100 * len(ranked)) - 1)]
 
 
-async def one_after_another(system: System, requests: Sequence[ImageRequest]) -> float:
-    """Images a second when each request is sent after the answer to the one before. Raises `DrawingFailed`."""
-    began = time.perf_counter()
-    for request in requests:
-        await system.draw(request)
-    return len(requests) / (time.perf_counter() - began)
-
-
-async def saturate(system: System, requests: Iterator[ImageRequest], in_flight: int, seconds: float) -> float:
-    """Images a second when there are always `in_flight` requests under way.
+async def closed_loop(system: System, requests: Iterator[ImageRequest], in_flight: int, seconds: float) -> Load:
+    """There are always `in_flight` requests under way.
 
     The first `in_flight` images fill the system; it is measured from the last of those to the last one drawn within
     `seconds`, or until there are twice as many more, if that takes longer. Raises `DrawingFailed`.
     """
-    done: list[float] = []
+    done: list[tuple[float, float]] = []  # when, and after how long
+    before = await system.steps()
     began = time.perf_counter()
 
     async def keep_sending() -> None:
         while time.perf_counter() - began < seconds or len(done) < 3 * in_flight:
+            sent = time.perf_counter()
             await system.draw(next(requests))
-            done.append(time.perf_counter())
+            now = time.perf_counter()
+            done.append((now, now - sent))
 
     await asyncio.gather(*(keep_sending() for _ in range(in_flight)))
+    steps = await system.steps()
     measured = done[in_flight - 1 : len(done) - in_flight + 1]  # the last ones had no others behind them
-    return (len(measured) - 1) / (measured[-1] - measured[0])
+    return Load(
+        (len(measured) - 1) / (measured[-1][0] - measured[0][0]),
+        [latency for _, latency in measured[1:]],
+        steps.occupancy(before) if steps and before else None,
+    )
 
 
 async def replay(system: System, arrivals: Sequence[Arrival]) -> Replay:

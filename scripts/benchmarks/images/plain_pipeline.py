@@ -1,6 +1,6 @@
 """diffusers' `StableDiffusionXLPipeline` as it comes, loaded as the server's image model is and set to its scheduler.
 
-`comparison` copies this file beside the Triton model of whole-request batching, so it imports nothing of this package.
+`command` copies this file beside the Triton model of whole-request batching, so it imports nothing of this package.
 """
 
 import io

@@ -34,9 +34,10 @@ class Arrival:
     request: ImageRequest
 
 
-def alike(count: int, source: random.Random) -> list[ImageRequest]:
-    """`count` requests of `STEPS` steps."""
-    return [ImageRequest(_seed(source)) for _ in range(count)]
+def alike(source: random.Random) -> Iterator[ImageRequest]:
+    """Requests without end, of `STEPS` steps."""
+    while True:
+        yield ImageRequest(_seed(source))
 
 
 def mixed(source: random.Random) -> Iterator[ImageRequest]:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from benchmarks import extra_model, machine, server
-from benchmarks.command import deliver, require_folder, run, say
+from benchmarks.command import counts, deliver, require_folder, run, say
 from benchmarks.errors import BenchmarkError
 from benchmarks.report import Report
 from benchmarks.text import comparison, plots, starting, tables, tools, vllm_serve
@@ -82,7 +82,7 @@ def text(
     """Measure Triton and the gateway beside `vllm serve`, all with the same model and settings, taking turns."""
     for name, file in (("--output", output), ("--json", json_output)):
         require_folder(name, file)
-    effort = Effort(_counts(streams), 1 if quick else rounds, min(seconds, 5) if quick else seconds)
+    effort = Effort(counts("--streams", streams), 1 if quick else rounds, min(seconds, 5) if quick else seconds)
     work = Work(_PROMPT * prompt_repeats, tokens)
     others = [_named(place) for place in url or []]
     report, results = Report("Text: measured beside vllm serve"), list[Result]()
@@ -167,15 +167,6 @@ def _measure(
             results += found
             report.tables += tables.tables(found, whole[0].name, work, effort.rounds)
     report.tables.append(tables.memory_table([result for result in results if result.contender in streamed]))
-
-
-def _counts(streams: str) -> list[int]:
-    counts = streams.split(",")
-    if not all(count.isdecimal() and 1 <= int(count) <= 1024 for count in counts):
-        raise typer.BadParameter(
-            f"{streams}: must be whole numbers from 1 to 1024, with commas", param_hint="--streams"
-        )
-    return [int(count) for count in counts]
 
 
 def _named(place: str) -> Contender:

@@ -1,0 +1,156 @@
+"""Results as tables for people and as JSON for programs."""
+
+import io
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.images.comparison import IN_FLIGHT, MEASURES, Result
+from benchmarks.images.requests import MIXED_STEPS, SIDE, STEPS
+from benchmarks.report import Table, spread
+
+_ALIKE = f"{SIDE}x{SIDE}, {STEPS} steps"
+_MIXED = f"{SIDE}x{SIDE}, {', '.join(map(str, MIXED_STEPS))} steps mixed"
+_COLUMNS = [
+    ("images/s", "images_per_second"),
+    ("median, s", "latency_median"),
+    ("95th percentile, s", "latency_p95"),
+    ("99th percentile, s", "latency_p99"),
+    ("images a step", "images_per_step"),
+]
+_RATIOS = _COLUMNS[:4]
+_DERIVED = [
+    # System, the one it is compared with, requests at the same time, what the ratio of images/s is to be.
+    ("engine in process", "plain pipeline", 8, "1.60 or more"),
+    ("sdxl, gRPC", "engine in process", 8, "0.97 or more"),
+    ("sdxl, HTTP", "sdxl, gRPC", 8, ""),
+    ("gateway", "sdxl, gRPC", 8, ""),
+]
+
+
+def tables(results: Sequence[Result], baselines: Sequence[str], rounds: int) -> list[Table]:
+    """What was measured with one count of requests at the same time, and the ratios to each of `baselines`."""
+    title = f"{results[0].load} at the same time, {_ALIKE}"
+    absolute = Table(f"{title}; medians of {rounds} rounds", ["", *(column for column, _ in _COLUMNS)])
+    for result in results:
+        absolute.rows.append([result.system, *(_cell(result.values(measure)) for _, measure in _COLUMNS)])
+    absolute.notes.append(_company(results))
+    found = [absolute]
+    for baseline in (result for result in results if result.system in baselines):
+        columns = ["", *(column.removesuffix(", s") for column, _ in _RATIOS)]
+        relative = Table(f"{title}, as ratios to {baseline.system} (lowest to highest)", columns)
+        for result in results:
+            if result is not baseline:
+                ratios = [result.ratios(measure, baseline) for _, measure in _RATIOS]
+                relative.rows.append([result.system, *map(_cell, ratios)])
+        found.append(relative)
+    return found
+
+
+def derived(results: Sequence[Result]) -> Table:
+    """Images/s of neighbours on an image's way, each as a ratio to the one below it."""
+    table = Table(f"From layer to layer: images/s, {_ALIKE}", ["", "at a time", "ratio (lowest to highest)", "target"])
+    by_name = {(result.system, result.load): result for result in results}
+    for name, baseline, concurrency, target in _DERIVED:
+        mine, its = (by_name.get((system, str(concurrency))) for system in (name, baseline))
+        if mine is not None and its is not None:
+            ratios = spread(mine.ratios("images_per_second", its))
+            table.rows.append([f"{name} / {baseline}", str(concurrency), ratios, target])
+    return table
+
+
+def capacity_table(results: Sequence[Result]) -> Table:
+    """What the arrivals are a part of."""
+    table = _side_by_side(f"Capacity: {_MIXED}, {IN_FLIGHT} requests always under way", results)
+    table.rows.append(_compared("images/s", results, "images_per_second"))
+    return table
+
+
+def arrivals_table(results: Sequence[Result], rate: float, share: float) -> Table:
+    """Latencies under arrivals at `rate` a second, which is `share` of the capacity that the results name."""
+    title = f"Latency: {_MIXED}, arrivals at {share:.0%} of {results[0].load}, {rate:.2f}/s"
+    table = _side_by_side(title, results)
+    table.rows += [
+        _compared(column, results, measure, less_is_better=True)
+        for column, measure in _COLUMNS
+        if measure.startswith("latency")
+    ]
+    table.rows.append(["requests", *map(_counts, results), ""])
+    table.notes.append(_company(results))
+    errors = sorted({error for result in results for sample in result.samples for error in sample.errors})
+    table.notes += [f"Failed: {error}" for error in errors[:3]]
+    return table
+
+
+def difference(files: Mapping[str, bytes]) -> str:
+    """How alike all systems draw one request, in a sentence."""
+    first, *others = (np.asarray(Image.open(io.BytesIO(file)), dtype=int) for file in files.values())
+    most = max((int(np.abs(first - other).max()) for other in others), default=0)
+    if most == 0:
+        return "A request alone gives the same picture from all, pixel for pixel."
+    return f"The pictures that a request alone gives differ from that of {next(iter(files))} by up to {most} of 255."
+
+
+def as_json(results: Sequence[Result], baseline: str, machine: str) -> dict[str, Any]:
+    """Everything, with the median ratios to the baseline where there is one under the same load."""
+    baselines = {result.load: result for result in results if result.system == baseline}
+    return {
+        "machine": machine,
+        "side": SIDE,
+        "steps": STEPS,
+        "baseline": baseline,
+        "results": [
+            {
+                "system": result.system,
+                "load": result.load,
+                "rounds": [_finite(asdict(sample)) for sample in result.samples],
+                "ratios": _median_ratios(result, baselines.get(result.load)),
+            }
+            for result in results
+        ],
+    }
+
+
+def _median_ratios(result: Result, baseline: Result | None) -> dict[str, float]:
+    if baseline is None:
+        return {}
+    return {measure: statistics.median(ratios) for measure in MEASURES if (ratios := result.ratios(measure, baseline))}
+
+
+def _finite(sample: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: the latency of a request that failed is null."""
+    return {name: None if value == math.inf else value for name, value in sample.items()}
+
+
+def _cell(values: Sequence[float]) -> str:
+    return spread(values) if values else ""
+
+
+def _counts(result: Result) -> str:
+    """How many requests there were, and how many of them failed."""
+    failed = sum(len(sample.errors) for sample in result.samples)
+    return f"{sum(sample.requests for sample in result.samples)}, {failed} failed"
+
+
+def _side_by_side(title: str, results: Sequence[Result]) -> Table:
+    return Table(title, ["", *(result.system for result in results), "ratio"])
+
+
+def _compared(name: str, results: Sequence[Result], measure: str, *, less_is_better: bool = False) -> list[str]:
+    """A row; the ratio is above 1 if the first is better."""
+    ours, theirs = results
+    better, worse = (theirs, ours) if less_is_better else (ours, theirs)
+    return [name, *(_cell(result.values(measure)) for result in results), spread(better.ratios(measure, worse))]
+
+
+def _company(results: Sequence[Result]) -> str:
+    """Who else had the processor during the loads."""
+    others = [
+        sample.bystander_cores for result in results for sample in result.samples if sample.bystander_cores is not None
+    ]
+    return f"Other programs took {spread(others)} cores." if others else "What other programs took is unknown."

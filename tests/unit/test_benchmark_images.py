@@ -1,0 +1,113 @@
+"""The image benchmark's arithmetic: rates, percentiles, occupancy, ratios within a round, and what the options say."""
+
+import asyncio
+import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from benchmarks.__main__ import app
+from benchmarks.images import loads, tables
+from benchmarks.images.comparison import Result, Sample, arrival_rates, in_turn
+from benchmarks.images.endpoints import steps_of
+from benchmarks.images.requests import ImageRequest, alike
+from benchmarks.images.systems import Steps
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+
+
+class Sleeper:
+    """Takes 20 ms for an image, however many it draws; a step has as many images as requests are under way."""
+
+    name = "sleeper"
+
+    def __init__(self) -> None:
+        self._images = 0
+
+    async def draw(self, request: ImageRequest) -> bytes:
+        await asyncio.sleep(0.02)
+        self._images += 1
+        return b""
+
+    async def steps(self) -> Steps:
+        return Steps(self._images / 4, self._images)
+
+
+def result(system: str, load: str, rates: Sequence[float]) -> Result:
+    return Result(system, load, [Sample(rate, 1 / rate, 2 / rate, 3 / rate) for rate in rates])
+
+
+async def test_a_closed_loop_has_a_rate_latencies_and_an_occupancy() -> None:
+    load = await loads.closed_loop(Sleeper(), alike(random.Random(0)), 4, 0.1)
+    assert 0 < load.images_per_second <= 4 / 0.02 * 1.5
+    assert min(load.latencies) >= 0.02
+    assert len(load.latencies) >= 4
+    assert load.images_per_step == 4
+
+
+def test_occupancy_is_that_of_the_steps_since_then() -> None:
+    assert Steps(30, 90).occupancy(Steps(10, 20)) == 3.5
+    assert Steps(10, 20).occupancy(Steps(10, 20)) is None
+
+
+def test_steps_are_summed_over_the_engines() -> None:
+    series = [f'{{model="m",pid="{pid}"}}' for pid in (1, 2)]
+    name = "fictures_image_step_images"
+    lines = [f"# TYPE {name} histogram"]
+    for labels in series:
+        lines += [f'{name}_bucket{labels[:-1]},le="+Inf"}} 2', f"{name}_count{labels} 2", f"{name}_sum{labels} 5"]
+    assert steps_of("\n".join([*lines, ""])) == Steps(4, 10)
+
+
+def test_a_percentile_is_a_value_that_was_measured() -> None:
+    values = [float(number) for number in range(200, 0, -1)]
+    assert [loads.percentile(values, percent) for percent in (50, 95, 99)] == [100, 190, 198]
+    assert loads.percentile([3.0], 99) == 3
+
+
+def test_ratios_are_those_of_a_round() -> None:
+    plain, engine = result("plain pipeline", "8", [2, 4]), result("engine in process", "8", [3, 8])
+    assert engine.ratios("images_per_second", plain) == [1.5, 2]
+    assert engine.ratios("images_per_step", plain) == []
+
+
+def test_layers_are_compared_with_the_one_below() -> None:
+    results = [result(*each) for each in [("plain pipeline", "8", [2]), ("engine in process", "8", [3])]]
+    assert tables.derived(results).rows == [["engine in process / plain pipeline", "8", "1.50", "1.60 or more"]]
+    assert tables.derived(results[:1]).rows == []
+
+
+def test_a_failed_request_has_no_latency_in_json() -> None:
+    failed = Result("sdxl", "x", [Sample(None, 1, float("inf"), float("inf"), errors=["no"])])
+    (found,) = tables.as_json([failed], "plain pipeline", "")["results"]
+    assert (found["rounds"][0]["latency_median"], found["rounds"][0]["latency_p99"]) == (1, None)
+
+
+def test_arrivals_are_a_part_of_the_lower_capacity_and_of_sdxls() -> None:
+    assert arrival_rates(10, 20) == {"sdxl's capacity": 7}
+    assert arrival_rates(20, 10) == {"the lower capacity": 7, "sdxl's capacity": 14}
+    assert [in_turn([1, 2, 3], number) for number in (0, 1)] == [[1, 2, 3], [3, 2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--concurrency", "4,x"], "4,x: must be whole numbers from 1 to 1024, with commas"),
+        (["--contender", "sdxl"], "sdxl: must be one of plain pipeline, engine in process, sdxl, HTTP"),
+        (["--json", "/no/such/x.json"], "/no/such/x.json: no such folder"),
+    ],
+)
+def test_a_wrong_option_is_named(options: list[str], words: str) -> None:
+    run = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["images", *options])
+    assert run.exit_code == 2
+    assert words in run.output
+
+
+def test_every_option_is_documented() -> None:
+    command = get_command(app).commands["images"]  # type: ignore[attr-defined]
+    documented = set(re.findall(r"`(--[a-z-]+)`", PAGE.read_text().partition("## Images")[2]))
+    assert {option for parameter in command.params for option in parameter.opts} - {"--help"} <= documented
