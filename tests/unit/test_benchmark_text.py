@@ -180,10 +180,15 @@ def test_vllm_serve_gets_the_engines_own_arguments() -> None:
 
 
 def test_processor_time_and_memory_of_a_tree() -> None:
-    before = usage.of_tree(os.getpid())
-    while usage.of_tree(os.getpid()).other_seconds < before.other_seconds + 0.02:
-        sum(range(100_000))
-    used = usage.of_tree(os.getpid()).since(before)
+    busy = subprocess.Popen([sys.executable, "-c", "while True: sum(range(100_000))"])
+    try:
+        before = usage.of_tree(busy.pid)
+        while usage.of_tree(busy.pid).other_seconds < before.other_seconds + 0.02:
+            time.sleep(0.01)
+        used = usage.of_tree(busy.pid).since(before)
+    finally:
+        busy.kill()
+        busy.wait()
     assert used.other_seconds >= 0.02
     assert used.engine_seconds == 0
     assert used.memory > 1_000_000
