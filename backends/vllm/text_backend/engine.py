@@ -32,6 +32,7 @@ _CANCELLATION_POLL = 0.25  # seconds; Triton tells a backend of a cancelled requ
 _HEALTH_POLL = 0.2  # seconds
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 1.0, 30.0  # seconds between attempts to start a new engine
 _STOP_TIMEOUT = 20.0  # seconds for the event loop to end what it runs
+_FIRST_ANSWER_TIMEOUT = 60.0  # seconds for an engine that has come up to answer
 _ENGINE_STOP_TIMEOUT = 5.0  # seconds for vLLM's processes to end
 _ENGINE_DIED = "the text engine's process died while it served this request; try again"
 
@@ -149,7 +150,16 @@ class TextEngine:
         self._is_first_start = False
         llm = start_engine(self._args, may_fork=may_fork)
         try:
-            await llm.get_supported_tasks()
+            try:
+                await asyncio.wait_for(llm.get_supported_tasks(), _FIRST_ANSWER_TIMEOUT)
+            except TimeoutError:
+                if not may_fork:
+                    raise
+                # A copy of a process with threads can wait for what only the original has; one made anew cannot.
+                self._log.log_error("[text] the engine came up and does not answer; starting another one")
+                llm.shutdown(timeout=_ENGINE_STOP_TIMEOUT)
+                llm = start_engine(self._args, may_fork=False)
+                await asyncio.wait_for(llm.get_supported_tasks(), _FIRST_ANSWER_TIMEOUT)
             for name, adapter in self._lora_requests.items():
                 await self._try_adapter(llm, name, adapter)
         except BaseException:
