@@ -148,18 +148,8 @@ class TextEngine:
     async def _start_engine(self) -> None:
         may_fork = self._is_first_start and not self._setup.lazy
         self._is_first_start = False
-        llm = start_engine(self._args, may_fork=may_fork)
+        llm = await self._answering_engine(may_fork=may_fork)
         try:
-            try:
-                await asyncio.wait_for(llm.get_supported_tasks(), _FIRST_ANSWER_TIMEOUT)
-            except TimeoutError:
-                if not may_fork:
-                    raise
-                # A copy of a process with threads can wait for what only the original has; one made anew cannot.
-                self._log.log_error("[text] the engine came up and does not answer; starting another one")
-                llm.shutdown(timeout=_ENGINE_STOP_TIMEOUT)
-                llm = start_engine(self._args, may_fork=False)
-                await asyncio.wait_for(llm.get_supported_tasks(), _FIRST_ANSWER_TIMEOUT)
             for name, adapter in self._lora_requests.items():
                 await self._try_adapter(llm, name, adapter)
         except BaseException:
@@ -168,6 +158,21 @@ class TextEngine:
         self._llm = llm
         self._set_limits(llm.model_config)
         self._move_to(EngineState.READY)
+
+    async def _answering_engine(self, *, may_fork: bool) -> AsyncLLM:
+        """An engine that has answered something; a copy of this process that does not is replaced by one made anew."""
+        llm = start_engine(self._args, may_fork=may_fork)
+        try:
+            await asyncio.wait_for(llm.get_supported_tasks(), _FIRST_ANSWER_TIMEOUT)
+        except BaseException as error:
+            llm.shutdown(timeout=_ENGINE_STOP_TIMEOUT)
+            if not (may_fork and isinstance(error, TimeoutError)):
+                raise
+        else:
+            return llm
+        # A copy of a process with threads can wait for what only the original has.
+        self._log.log_error("[text] the engine came up and does not answer; starting another one")
+        return await self._answering_engine(may_fork=False)
 
     @staticmethod
     async def _try_adapter(llm: AsyncLLM, name: str, adapter: LoRARequest) -> None:

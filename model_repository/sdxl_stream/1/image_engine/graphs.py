@@ -60,7 +60,7 @@ class GraphedUNet:
     def __init__(self, unet: Any) -> None:
         self._unet = unet
         self._stream = torch.cuda.Stream(unet.device)  # that recordings are made on
-        self._forget()
+        self.release()
 
     def __call__(self, inputs: UNetInputs) -> torch.Tensor:
         shapes = tuple(tensor.shape for tensor in inputs.tensors)
@@ -72,10 +72,7 @@ class GraphedUNet:
         return call(self._unet, inputs) if graph is None else graph.replay(inputs)
 
     def release(self) -> None:
-        """Gives the memory of all graphs back."""
-        self._forget()
-
-    def _forget(self) -> None:
+        """Gives the memory of all graphs back; they are recorded again when they are needed."""
         self._graphs: OrderedDict[_Shapes, _Graph] = OrderedDict()
         self._seen: OrderedDict[_Shapes, None] = OrderedDict()
         self._pool = torch.cuda.graph_pool_handle()  # of memory: the graphs run one after the other, so they share it
@@ -93,7 +90,7 @@ class GraphedUNet:
         try:
             graph = _Graph(self._unet, inputs, self._stream, self._pool)
         except torch.OutOfMemoryError:
-            self._forget()
+            self.release()
             torch.cuda.empty_cache()
             return None
         self._graphs[shapes] = graph
