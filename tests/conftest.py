@@ -20,6 +20,20 @@ from benchmarks.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT = 240  # seconds
+CRASH = "Signal ("  # how tritonserver's report of its own crash begins
+
+_logs: list[Path] = []
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """After everything else: where a tritonserver crashed, whatever the tests made of it."""
+    yield
+    for log in _logs:
+        before, crash, stack = log.read_text(errors="replace").partition(CRASH) if log.exists() else ("", "", "")
+        if crash:
+            terminalreporter.section(f"tritonserver crashed: {log}")
+            terminalreporter.line("\n".join([*before.splitlines()[-15:], crash + stack[:4_000]]))
 
 
 @dataclass
@@ -144,6 +158,7 @@ def running_server(tmp_path: Path, **settings: str) -> Iterator[Server]:
         **settings,
     }
     log = tmp_path / f"serve-{http}.log"
+    _logs.append(log)
     with log.open("w") as output:
         process = subprocess.Popen(
             [ROOT / "scripts/serve"],

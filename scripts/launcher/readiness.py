@@ -65,13 +65,13 @@ class Probe:
         states = [entry.get("state") for entry in index if entry.get("name") == model]
         return next((state for state in states if state), "UNAVAILABLE")
 
-    def instance_count(self, model: str) -> int:
-        """How many instances, each with a stub of its own, the model that serves has; 1 if Triton does not say."""
+    def instance_count(self, model: str) -> int | None:
+        """How many instances, each with a stub of its own, the model that serves has; None if Triton does not say."""
         try:
             groups = self._http.get(f"/v2/models/{model}/config").raise_for_status().json()["instance_group"]
             return sum(group["count"] * max(1, len(group.get("gpus", []))) for group in groups)
         except (httpx.HTTPError, ValueError, KeyError):
-            return 1
+            return None
 
     def serves(self) -> bool:
         """Whether clients can start: the server and its models are ready and the engines take requests."""

@@ -25,6 +25,9 @@ ASK_INTERVAL = 5.0
 HUNG_AFTER = 30.0
 """Seconds without an answer after which it counts as hung; server 2.51 can hang in its handler of a segmentation
 fault, neither dead nor alive."""
+DOUBTED_FOR = 10.0
+"""Seconds for which Triton is asked about a stub that ended, until its silence counts as the worst answer. One thread
+of its HTTP server is busy while a model loads, and a question that comes to that one waits for the load."""
 STABLE_AFTER = 60.0
 """Seconds of serving after which earlier failures no longer count."""
 
@@ -57,6 +60,7 @@ class Supervisor:
         self._show = show
         self._processes: set[Identity] = set()
         self._stubs: dict[Identity, str] = {}
+        self._doubtful: dict[Identity, tuple[str, float]] = {}  # stubs that ended: model, and when it was seen
         self._failures = 0
         self._gateway_failures = 0
         self._gateway_start_at = 0.0
@@ -135,15 +139,28 @@ class Supervisor:
         return now - self._answered > HUNG_AFTER
 
     def _judge_death(self, died: set[Identity]) -> str | None:
-        for stub in died & self._stubs.keys():
-            model = self._stubs.pop(stub)
-            # A reload has new stubs beside the old ones, so what counts is whether enough are left. A server that
-            # does not answer (None) is not one that unloads a model.
-            left = list(self._server.stubs(self._processes).values()).count(model)
-            probe = self._server.probe
-            if probe.model_state(model) in ("READY", None) and left < probe.instance_count(model):
+        now = time.monotonic()
+        self._doubtful |= {stub: (self._stubs.pop(stub), now) for stub in died & self._stubs.keys()}
+        for stub, (model, seen) in list(self._doubtful.items()):
+            is_missed = self._is_missed(model)
+            if is_missed is None and now - seen < DOUBTED_FOR:
+                continue
+            del self._doubtful[stub]
+            if is_missed is not False:
                 return f"the process of the model {model} died (pid {stub.pid})"
         return None
+
+    def _is_missed(self, model: str) -> bool | None:
+        """Whether a model that shall serve has fewer stubs than it needs; None: Triton does not say.
+
+        A reload has new stubs beside the old ones, so what counts is whether enough are left.
+        """
+        probe = self._server.probe
+        state = probe.model_state(model)
+        if state != "READY":
+            return None if state is None else False
+        needed = probe.instance_count(model)
+        return None if needed is None else list(self._server.stubs(self._processes).values()).count(model) < needed
 
     def _recover(self) -> None:
         for _ in range(MOST_FAILED_STARTS):
@@ -181,7 +198,7 @@ class Supervisor:
         if not self._server.wait_until_serving(self._stop.is_set, show):
             return False
         self._processes = self._server.observe()
-        self._stubs = self._server.stubs(self._processes)
+        self._stubs, self._doubtful = self._server.stubs(self._processes), {}
         self._serving_since = self._answered = time.monotonic()
         self._say(f"ready after {time.monotonic() - began:.0f} s")
         return True

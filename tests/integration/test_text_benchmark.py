@@ -14,7 +14,8 @@ from conftest import ROOT
 def test_a_short_run_reports_every_contender(tmp_path: Path) -> None:
     report, numbers = tmp_path / "report.md", tmp_path / "numbers.json"
     command = [ROOT / "scripts/benchmark", "text", "--rounds", "1", "--seconds", "2", "--streams", "2"]
-    command += ["--tokens", "16", "--floor", "--output", report, "--json", numbers]
+    command += ["--tokens", "16", "--floor", "--backend", f"other={ROOT / 'backends/vllm'}"]
+    command += ["--output", report, "--json", numbers]
     run = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert run.returncode == 0, run.stderr
     found = {result["contender"]: result for result in json.loads(numbers.read_text())["results"]}
@@ -23,6 +24,8 @@ def test_a_short_run_reports_every_contender(tmp_path: Path) -> None:
         "Triton, HTTP",
         "Triton, gRPC",
         "gateway",
+        "other, Triton, HTTP",
+        "other, Triton, gRPC",
         "Triton, HTTP, no engine",
     }
     (floor,) = found.pop("Triton, HTTP, no engine")["rounds"]

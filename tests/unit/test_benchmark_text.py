@@ -272,6 +272,7 @@ def test_without_matplotlib_plots_say_how_to_get_it(monkeypatch: pytest.MonkeyPa
         (["--streams", "1,many"], "1,many: must be whole numbers from 1 to 1024"),
         (["--streams", "0"], "0: must be whole numbers"),
         (["--url", "other"], "other: must be NAME=HOST:PORT"),
+        (["--backend", "nvidia=/nowhere"], "nvidia=/nowhere: must be NAME=FOLDER, and the folder have a model.py"),
         (["--output", "/nowhere/report.md"], "/nowhere/report.md: no such folder"),
         (["--rounds", "0"], "Invalid value for '--rounds'"),
     ],
@@ -286,6 +287,12 @@ def test_each_token_is_reported_as_a_part_of_what_the_path_passes_on() -> None:
     each_token = Result("Triton", 8, [replace(SAMPLE, tokens_per_second=450.0)], [])
     floor = Result("none", 8, [replace(SAMPLE, tokens_per_second=500.0)], [])
     assert tables.floor_note(each_token, floor).startswith("Triton reaches 0.90 of what a model without an engine")
+
+
+def test_the_bare_engine_is_what_each_round_is_compared_with() -> None:
+    speeds = [replace(SAMPLE, tokens_per_second=speed) for speed in (90.0, 50.0, 120.0)]
+    note = tables.bare_note([100.0, 100.0, 200.0], [Result("vllm serve", 8, speeds, [])])
+    assert note.endswith("100 (100 to 200) tokens/s. Of that reach: vllm serve 0.60.")
 
 
 def test_starts_are_reported_as_ratios_of_their_rounds() -> None:

@@ -17,7 +17,8 @@ class MadeUpServer:
     """A server whose processes are all stubs of models with two instances each; it is also its own probe."""
 
     pids: set[int] = set()
-    state = "READY"
+    state: str | None = "READY"
+    instances: int | None = 2
     live = True
 
     def __init__(self) -> None:
@@ -35,11 +36,11 @@ class MadeUpServer:
     def server_live(self) -> bool:
         return self.live
 
-    def model_state(self, model: str) -> str:
+    def model_state(self, model: str) -> str | None:
         return self.state
 
-    def instance_count(self, model: str) -> int:
-        return 2
+    def instance_count(self, model: str) -> int | None:
+        return self.instances
 
     def start(self, status: str) -> None:
         self.starts += 1
@@ -125,6 +126,39 @@ def test_an_unload_is_left_alone(server: MadeUpServer) -> None:
     server.state = "UNLOADING"
     server.processes = {}
     assert watching._find_problem() is None
+
+
+@pytest.mark.parametrize("silent", ["state", "instances"])
+def test_while_triton_does_not_say_what_became_of_a_model_it_is_asked_again(server: MadeUpServer, silent: str) -> None:
+    watching = started(server, Event())
+    answer = getattr(server, silent)
+    setattr(server, silent, None)
+    del server.processes[Identity(2, 1)]
+    assert [watching._find_problem() for _ in range(3)] == [None] * 3
+    setattr(server, silent, answer)
+    assert watching._find_problem() == "the process of the model gemma died (pid 2)"
+    assert watching._find_problem() is None
+
+
+def test_an_unload_that_triton_first_does_not_tell_of_is_left_alone(server: MadeUpServer) -> None:
+    watching = started(server, Event())
+    server.state = None
+    server.processes = {}
+    assert watching._find_problem() is None
+    server.state = "UNAVAILABLE"
+    assert watching._find_problem() is None
+    server.state = "READY"
+    assert watching._find_problem() is None, "the death is judged"
+
+
+def test_silence_about_a_dead_stub_is_not_waited_out_for_ever(
+    server: MadeUpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "DOUBTED_FOR", 0)
+    watching = started(server, Event())
+    server.state = None
+    del server.processes[Identity(2, 1)]
+    assert watching._find_problem() == "the process of the model gemma died (pid 2)"
 
 
 def test_the_back_off_doubles_up_to_half_a_minute() -> None:

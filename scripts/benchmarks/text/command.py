@@ -16,7 +16,7 @@ from benchmarks import extra_model, machine, server
 from benchmarks.command import counts, deliver, require_folder, run, say
 from benchmarks.errors import BenchmarkError
 from benchmarks.report import Report
-from benchmarks.text import comparison, plots, starting, tables, tools, vllm_serve
+from benchmarks.text import comparison, other_backend, plots, starting, tables, tools, vllm_serve
 from benchmarks.text.comparison import Effort, Result
 from benchmarks.text.contenders import (
     FLOOR,
@@ -58,7 +58,10 @@ def text(
         ),
     ] = False,
     engine: Annotated[
-        bool, typer.Option("--engine", help="Also measure the bare engine: vllm bench throughput, half a minute each.")
+        bool,
+        typer.Option(
+            "--engine", help="Also measure the bare engine in each round: vllm bench throughput, half a minute."
+        ),
     ] = False,
     floor: Annotated[
         bool, typer.Option("--floor", help="Also measure a model without an engine: the most that Triton passes on.")
@@ -71,6 +74,10 @@ def text(
     ] = None,
     url: Annotated[
         list[str] | None, typer.Option(help="Another server with OpenAI's API and a model gemma: NAME=HOST:PORT.")
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="Also measure a Triton with another text backend, such as NVIDIA's: NAME=FOLDER."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One short round, for a look.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the report to this file, as Markdown.")] = None,
@@ -85,6 +92,7 @@ def text(
     effort = Effort(counts("--streams", streams), 1 if quick else rounds, min(seconds, 5) if quick else seconds)
     work = Work(_PROMPT * prompt_repeats, tokens)
     others = [_named(place) for place in url or []]
+    backends = [_backend(place) for place in backend or []]
     report, results = Report("Text: measured beside vllm serve"), list[Result]()
 
     def measure() -> None:
@@ -96,9 +104,12 @@ def text(
         with ExitStack() as stack:
             ours = stack.enter_context(server.own(say, SERVE="text,gateway"))
             report.machine = _machine(ours)
-            contenders = _chosen(
-                [*_contenders(stack, ours, each_token, stream_interval, one_process), *others], contender
-            )
+            contenders = _contenders(stack, ours, each_token, stream_interval, one_process)
+            for name, folder in backends:
+                theirs, pid = stack.enter_context(other_backend.running(ours, folder, say))
+                found = [triton_http(theirs.http_url.removeprefix("http://"), pid), triton_grpc(theirs.grpc_url, pid)]
+                contenders += [replace(each, name=f"{name}, {each.name}") for each in found]
+            contenders = _chosen([*contenders, *others], contender)
             check_same_text(contenders, work)
             if floor:
                 stack.enter_context(extra_model.loaded(ours, NO_ENGINE))
@@ -149,17 +160,22 @@ def _measure(
     bare: server.Server | None,
 ) -> None:
     streamed = {contender.name for contender in contenders}
-    for found in comparison.compare(contenders, BASELINE, work, effort, say):
+    speeds: dict[int, list[float]] = {streams: [] for streams in effort.streams}
+
+    def bare_turn(streams: int) -> None:
+        if bare is not None:
+            say(f"{streams} streams: the bare engine")
+            requests = _BARE_A_STREAM * max(streams, _LEAST_BARE)
+            speeds[streams].append(vllm_serve.bare_engine(bare, work, streams, requests))
+
+    for found in comparison.compare(contenders, BASELINE, work, effort, say, bare_turn):
         results += found
         report.tables += tables.tables(found, BASELINE, work, effort.rounds)
         by_name = {result.contender: result for result in found}
         if (floor := by_name.get(FLOOR)) and (each_token := by_name.get(f"{HTTP}, each token")):
             report.tables[-1].notes.append(tables.floor_note(each_token, floor))
-        if bare is not None:
-            streams = found[0].streams
-            say(f"{streams} streams: the bare engine")
-            speed = vllm_serve.bare_engine(bare, work, streams, _BARE_A_STREAM * max(streams, _LEAST_BARE))
-            report.tables[-1].notes.append(tables.bare_note(speed, found[0]))
+        if of_engine := speeds[found[0].streams]:
+            report.tables[-1].notes.append(tables.bare_note(of_engine, found))
     if _WHOLE_AT in effort.streams:
         whole = [contender.whole() for contender in contenders if not contender.is_grpc and not contender.is_variant]
         once = Effort([_WHOLE_AT], effort.rounds, effort.seconds)
@@ -174,6 +190,15 @@ def _named(place: str) -> Contender:
     if not (name and equals and host.rpartition(":")[2].isdecimal()):
         raise typer.BadParameter(f"{place}: must be NAME=HOST:PORT", param_hint="--url")
     return openai(name, host.removeprefix("http://"), None)
+
+
+def _backend(place: str) -> tuple[str, Path]:
+    name, _, folder = place.partition("=")
+    if not (name and folder and (Path(folder) / "model.py").is_file()):
+        raise typer.BadParameter(
+            f"{place}: must be NAME=FOLDER, and the folder have a model.py", param_hint="--backend"
+        )
+    return name, Path(folder)
 
 
 def _chosen(contenders: list[Contender], names: Sequence[str] | None) -> list[Contender]:

@@ -84,7 +84,12 @@ class Result:
 
 
 def compare(
-    contenders: Sequence[Contender], baseline: str, work: Work, effort: Effort, say: Callable[[str], None]
+    contenders: Sequence[Contender],
+    baseline: str,
+    work: Work,
+    effort: Effort,
+    say: Callable[[str], None],
+    each_round: Callable[[int], None] = lambda streams: None,
 ) -> Iterator[list[Result]]:
     """The results of one count of streams after the other.
 
@@ -94,6 +99,7 @@ def compare(
         work: What each request asks for.
         effort: How much is measured.
         say: Is told what goes on.
+        each_round: What else has a turn in each round; is told the count of streams.
 
     Raises:
         BenchmarkError: A request failed.
@@ -109,6 +115,7 @@ def compare(
                 say(f"{streams} streams, round {number + 1} of {effort.rounds}: {contender.name}")
                 again = partial(measure, contender, servers, work, streams, effort.seconds)
                 samples[contender.name].append(persistently(again, say))
+            each_round(streams)
         yield [Result(name, streams, found, samples[baseline]) for name, found in samples.items()]
 
 

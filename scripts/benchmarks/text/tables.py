@@ -69,11 +69,20 @@ def _company(results: Sequence[Result]) -> str:
     return f"Meanwhile {', '.join(parts)}."
 
 
-def bare_note(speed: float, baseline: Result) -> str:
-    """What the engine does without any server, in a sentence."""
-    share = speed / statistics.median(baseline.values("tokens_per_second"))
+def bare_note(speeds: Sequence[float], results: Sequence[Result]) -> str:
+    """What the engine does without any server, and how near each server comes to it, in a sentence.
+
+    Args:
+        speeds: Tokens a second, one of each round.
+        results: What was measured in the same rounds.
+    """
+    shares = []
+    for result in results:
+        ratios = [its / bare for its, bare in zip(result.values("tokens_per_second"), speeds, strict=True)]
+        shares.append(f"{result.contender} {statistics.median(ratios):.2f}")
     return (
-        f"The bare engine (`vllm bench throughput`, once): {speed:.0f} tokens/s, {share:.2f} of {baseline.contender}."
+        f"The bare engine (`vllm bench throughput`, which had a turn in each round): {spread(speeds, 0)} tokens/s. "
+        f"Of that reach: {', '.join(shares)}."
     )
 
 
