@@ -44,6 +44,7 @@ def counts(option: str, given: str) -> list[int]:
 
 def run(measure: Callable[[], None]) -> int:
     """The exit code; what fails is told, and Ctrl-C and SIGTERM both end it in order."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs have ignored
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         measure()

@@ -66,13 +66,14 @@ def profiled(start: int, *moments: int, last: str = "data: {}") -> dict[str, Any
     }
 
 
-def test_the_rate_counts_from_when_each_stream_has_had_an_answer() -> None:
-    waves = [profiled(0, 500), profiled(0, 500), profiled(500, 1500), profiled(500, 1500), profiled(1500, 2500)]
-    found = tools.throughput_of(waves, 2)
-    assert found.requests_per_second == pytest.approx(3 / 2)
-    assert (found.requests, found.responses_per_request) == (5, 1)
-    with pytest.raises(BenchmarkError, match="2 requests of 2 streams: too few"):
-        tools.throughput_of(waves[:2], 2)
+def test_the_rate_is_that_of_whole_waves_between_the_first_and_the_last() -> None:
+    waves = [profiled(0, 500), profiled(0, 510), profiled(500, 1500), profiled(510, 1510)]
+    waves += [profiled(1500, 2500), profiled(1510, 2510), profiled(2500, 2700), profiled(2510, 2710)]
+    found = tools.throughput_of([*waves, profiled(2700, 2701)], 2)
+    assert found.requests_per_second == pytest.approx(4 / 2)
+    assert (found.requests, found.responses_per_request) == (9, 1)
+    with pytest.raises(BenchmarkError, match="5 requests of 2 streams: too few"):
+        tools.throughput_of(waves[:5], 2)
 
 
 ANSWER = b"data: {}\n\n" * 3
@@ -106,13 +107,13 @@ def streaming() -> Iterator[str]:
 
 def test_wrks_rate_does_not_depend_on_when_the_load_ends() -> None:
     contender = openai("x", "h:1", None)
-    three_waves = {"requests": 24, "seconds": 1.15, "failures": 0, "events": 72, "steady_seconds": 0.6}
+    three_waves = {"requests": 29, "seconds": 1.15, "failures": 0, "events": 87, "wave_seconds": 0.6}
     found = tools.throughput_counted(contender, three_waves, 8)  # a wave each 0.3 s, and half a wave at the end
     assert found.requests_per_second == pytest.approx(8 / 0.3)
     assert found.requests == pytest.approx(1.15 * 8 / 0.3)
     assert found.responses_per_request == 3
-    with pytest.raises(BenchmarkError, match=r"x: 8 answers in 1.1 s: give it more --seconds"):
-        tools.throughput_counted(contender, three_waves | {"requests": 8, "seconds": 1.1}, 8)
+    with pytest.raises(BenchmarkError, match=r"x: 23 answers in 1.1 s: give it more --seconds"):
+        tools.throughput_counted(contender, three_waves | {"requests": 23, "seconds": 1.1}, 8)
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed (Debian: apt install wrk)")

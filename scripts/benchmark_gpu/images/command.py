@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from benchmarks import machine
-from benchmarks.command import deliver, require_folder, run, say
-from benchmarks.errors import BenchmarkError
+from benchmarks.command import counts, deliver, require_folder, run, say
 from benchmarks.report import Report
 
 
@@ -18,7 +17,9 @@ def images(
     dtype: Annotated[Literal["float16", "bfloat16", "float32"], typer.Option(help="Number type.")] = "float16",
     side: Annotated[int, typer.Option(min=64, max=2048, help="Width and height of an image, pixels.")] = 1024,
     steps: Annotated[int, typer.Option(min=2, max=100, help="Denoising steps of an image.")] = 30,
-    counts: Annotated[str, typer.Option(help="Images at a time, one count after the other.")] = "1,2,4,8",
+    at_a_time: Annotated[
+        str, typer.Option("--counts", help="Images at a time, one count after the other.")
+    ] = "1,2,4,8",
     repeats: Annotated[int, typer.Option(min=1, help="Times that each call of the UNet is measured.")] = 10,
     compile: Annotated[
         bool, typer.Option("--compile/--no-compile", help="Also torch.compile, which takes minutes.")
@@ -29,6 +30,7 @@ def images(
     """Measure the image engine and the plain diffusers pipeline on a model of the real size."""
     require_folder("--output", output)
     require_folder("--json", json)
+    images_at_a_time = counts("--counts", at_a_time)
     report = Report("Images on a GPU")
 
     def measure() -> None:
@@ -38,7 +40,6 @@ def images(
         from benchmark_gpu.images.measurement import Effort, Findings, Measurement
         from benchmark_gpu.images.model import make_pipeline
 
-        images_at_a_time = _counts(counts)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         say(f"making the model on {machine.device()}")
         pipeline = make_pipeline(size, device, getattr(torch, dtype))
@@ -59,13 +60,3 @@ def images(
     if report.tables:
         deliver(report, output)
     sys.exit(failure)
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    try:
-        counts = tuple(int(count) for count in text.split(","))
-    except ValueError:
-        counts = ()
-    if not counts or min(counts) < 1:
-        raise BenchmarkError(f"--counts {text}: must be whole numbers above 0 with commas between them")
-    return counts

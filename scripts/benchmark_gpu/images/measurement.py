@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Effort:
     side: int
     """Pixels of an image."""
     steps: int
-    counts: tuple[int, ...]
+    counts: Sequence[int]
     """Images at a time."""
     repeats: int
     with_compile: bool
@@ -166,10 +166,10 @@ class Measurement:
 
         self._time("image", name, count, draw, repeats=2, picture=lambda: pictures[0])
 
-    def _counts(self, variant: Variant) -> tuple[int, ...]:
+    def _counts(self, variant: Variant) -> Sequence[int]:
         """Compiling takes a minute and a half for each: only for the fewest and the most."""
         counts = self._effort.counts
-        return tuple(sorted({counts[0], counts[-1]})) if variant.is_compiled else counts
+        return sorted({counts[0], counts[-1]}) if variant.is_compiled else counts
 
     def _draw(self, model: ImageModel, count: int, guided_part: float = 1.0) -> list[Image.Image]:
         """As the engine's loop does it, with requests that come together."""

@@ -18,6 +18,7 @@ from benchmarks.errors import BenchmarkError, UnreadableProfile
 from benchmarks.text.contenders import Contender, Work
 from launcher.layout import ROOT
 
+_LEAST_WAVES = 3
 _GRACE = 120.0  # seconds that a tool may take beyond what it was asked for
 
 
@@ -26,8 +27,8 @@ class Throughput:
     """What a load brought."""
 
     requests_per_second: float
-    """Once each stream has had an answer, so that it does not matter when the load ends: streams that began together
-    also end together, and a load that ends just before would count none of them."""
+    """Of whole waves after the first, a wave being as many answers as there are streams. Streams that began together
+    also end together, so that between two such ends the answers are counted right, and nowhere else."""
     responses_per_request: float
     """Events of a stream, or answers in one piece."""
     requests: float
@@ -63,8 +64,8 @@ def load(contender: Contender, work: Work, streams: int, seconds: float) -> Call
     if not contender.is_grpc:
         return lambda: _http_load(contender, work, streams, seconds)
     # perf_analyzer's own measurement for a time fails unless several of them agree, so it gets a count that fits.
-    pilot = throughput_of(_profiled(contender, work, streams, 3 * streams), streams)
-    requests = max(3 * streams, round(pilot.requests_per_second * seconds))
+    pilot = throughput_of(_profiled(contender, work, streams, _LEAST_WAVES * streams), streams)
+    requests = streams * (1 + max(_LEAST_WAVES, round(pilot.requests_per_second * seconds / streams)))
     return lambda: throughput_of(_profiled(contender, work, streams, requests), streams)
 
 
@@ -92,11 +93,12 @@ def throughput_counted(contender: Contender, found: dict[str, Any], streams: int
     """
     if found["failures"]:
         raise BenchmarkError(f"{contender.name}: {found['failures']} of {found['requests']} requests failed")
-    if found["requests"] <= streams:
+    waves = found["requests"] // streams
+    if waves < _LEAST_WAVES:
         raise BenchmarkError(
             f"{contender.name}: {found['requests']} answers in {found['seconds']:.1f} s: give it more --seconds"
         )
-    rate = (found["requests"] - streams) / found["steady_seconds"]
+    rate = (waves - 1) * streams / found["wave_seconds"]
     responses = found["events"] if contender.is_streaming else found["requests"]
     return Throughput(rate, responses / found["requests"], rate * found["seconds"])
 
@@ -145,16 +147,17 @@ def _is_end(response: str | None) -> bool:
 
 
 def throughput_of(requests: list[dict[str, Any]], streams: int) -> Throughput:
-    """Out of the requests of perf_analyzer's profile.
+    """Out of the requests of perf_analyzer's profile, without the last wave, in which one stream after the other ends.
 
     Raises:
-        BenchmarkError: There are no more than there were streams.
+        BenchmarkError: They make no three waves.
     """
-    if len(requests) <= streams:
+    waves = len(requests) // streams - 1
+    if waves < 2:
         raise BenchmarkError(f"perf_analyzer saw {len(requests)} requests of {streams} streams: too few")
     ends = sorted(request["response_timestamps"][-1] for request in requests)
     responses = sum(len(_moments(request)) for request in requests)
-    rate = (len(ends) - streams) / (ends[-1] - ends[streams - 1]) * 1e9
+    rate = (waves - 1) * streams / (ends[waves * streams - 1] - ends[streams - 1]) * 1e9
     return Throughput(rate, responses / len(requests), len(requests))
 
 

@@ -1,4 +1,5 @@
--- What wrk sends, and what it counts of the answers: failures, events of server-sent streams, and when they ended.
+-- What wrk sends, and what it counts of the answers: failures, events of server-sent streams, and when waves of them
+-- ended. A wave is as many answers as there are streams.
 local ffi = require("ffi")
 ffi.cdef [[
   typedef struct { long seconds, nanoseconds; } benchmark_moment;
@@ -13,7 +14,7 @@ local streams = tonumber(os.getenv("BENCHMARK_STREAMS"))
 local moment = ffi.new("benchmark_moment")
 
 failures, events, answers = 0, 0, 0
-steady, last = 0, 0  -- seconds: when as many answers had come as there are streams, and when the last one came
+first_wave, last_wave = 0, 0  -- seconds: when the first wave and the last whole one had come
 
 local function now()
   ffi.C.clock_gettime(1, moment)
@@ -27,9 +28,11 @@ function response(status, headers, body)
   local _, count = string.gsub(body, "data: {", "")
   events = events + count
   answers = answers + 1
-  last = now()
-  if answers == streams then
-    steady = last
+  if answers % streams == 0 then
+    last_wave = now()
+    if answers == streams then
+      first_wave = last_wave
+    end
   end
 end
 
@@ -43,7 +46,7 @@ function done(summary, latency, requests)
   local thread, errors = threads[1], summary.errors  -- wrk runs with one thread
   local failed = thread:get("failures") + errors.connect + errors.read + errors.write + errors.timeout
   io.write(string.format(
-    'counted {"requests": %d, "seconds": %f, "failures": %d, "events": %d, "steady_seconds": %f}\n',
+    'counted {"requests": %d, "seconds": %f, "failures": %d, "events": %d, "wave_seconds": %f}\n',
     thread:get("answers"), summary.duration / 1e6, failed, thread:get("events"),
-    thread:get("last") - thread:get("steady")))
+    thread:get("last_wave") - thread:get("first_wave")))
 end
