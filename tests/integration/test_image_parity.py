@@ -18,7 +18,7 @@ from diffusers import (
 )
 from PIL import Image
 
-from conftest import Server
+from conftest import Server, loaded_image_engine
 from fictures import AsyncClient, Client
 from image_engine.parameters import SCHEDULER_NAMES
 
@@ -130,6 +130,31 @@ def test_in_a_mixed_batch_an_image_is_the_same_within_floating_point(server: Ser
     assert min(map(psnr, images, own)) >= 45
     alone = sum(request["num_inference_steps"] for request in requests)
     assert steps < alone / 3, "they shared their steps"
+
+
+@pytest.mark.timeout(600)
+def test_a_compiled_model_draws_what_the_plain_pipeline_does_within_floating_point(
+    server: Server, reference: Reference
+) -> None:
+    """Of the size that it is compiled for, in steps of any number of images, and of another size."""
+    requests: list[dict[str, Any]] = [
+        {"prompt": f"{PROMPT} {number}", "seed": number, "guidance_scale": scale, "num_inference_steps": 6 + number}
+        for number, scale in enumerate((5.0, 7.5, 1.0))
+    ]
+    requests.append(requests[0] | {"width": 320, "height": 256})
+
+    async def drawn(client: AsyncClient, request: dict[str, Any]) -> Image.Image:
+        return [event async for event in client.stream_image(model="compiled", **request)][-1].images[0].image
+
+    async def all_at_once() -> list[Image.Image]:
+        async with AsyncClient(server.grpc_url, timeout=300) as client:
+            return await asyncio.gather(*(drawn(client, request) for request in requests))
+
+    defaults = {"width": 256, "height": 256}
+    with loaded_image_engine(server, "compiled", compile=True, defaults=defaults):
+        images = asyncio.run(all_at_once())
+    own = [reference.draw(**request) for request in requests]
+    assert min(map(psnr, images, own)) >= 45
 
 
 def test_each_of_several_images_is_made_again_by_its_own_seed(server: Server) -> None:

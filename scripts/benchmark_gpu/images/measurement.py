@@ -86,8 +86,8 @@ class Measurement:
             variant.apply(self._pipeline)
             self._unet_calls(variant)
             self._whole_image(variant)
-            if variant is VARIANTS[0] or variant.is_compiled:
-                self._engine(variant)
+            if variant is VARIANTS[0]:
+                self._engine(variant.name)
 
     def _floors(self) -> None:
         self._say("what the chip reaches, and what a step takes of it")
@@ -146,16 +146,27 @@ class Measurement:
         latents = torch.randn(1, 4, side, side, device=self._device, dtype=vae.dtype)
         return lambda: vae.decode(latents, return_dict=False)
 
-    def _engine(self, variant: Variant) -> None:
-        for graphs in (False, True) if self._device.type == "cuda" else (False,):
-            model = ImageModel.of(self._pipeline, ModelSettings(model="random", cuda_graphs=graphs), self._device)
-            name = f"engine, {variant.name}" + (", CUDA graphs" if graphs else "")
-            for count in self._counts(variant):
+    def _engine(self, variant: str) -> None:
+        on_gpu, side = self._device.type == "cuda", self._effort.side
+        plain = ModelSettings(model="random", cuda_graphs=False, defaults={"width": side, "height": side})
+        ways = {"": plain}
+        if on_gpu:
+            ways[", CUDA graphs"] = plain.model_copy(update={"cuda_graphs": True})
+        if self._effort.with_compile:
+            ways[", compile"] = plain.model_copy(update={"cuda_graphs": True, "compile": True})
+        for way, settings in ways.items():
+            name = f"engine, {variant}{way}"
+            self._say(f"{name}: getting ready")
+            began = time.perf_counter()
+            model = ImageModel.of(self._pipeline, settings, self._device)
+            self._findings.know(**{f"seconds_until_ready{way}": time.perf_counter() - began})
+            for count in self._effort.counts:
                 self._say(f"{name}: {count} under way")
                 self._time_engine(name, model, count)
-            self._time_engine(
-                f"{name}, no guidance in the last {1 - UNGUIDED_AFTER:.0%} of the steps", model, 1, UNGUIDED_AFTER
-            )
+            if not settings.compile:
+                self._time_engine(
+                    f"{name}, no guidance in the last {1 - UNGUIDED_AFTER:.0%} of the steps", model, 1, UNGUIDED_AFTER
+                )
             model.denoiser.release_graphs()
 
     def _time_engine(self, name: str, model: ImageModel, count: int, guided_part: float = 1.0) -> None:

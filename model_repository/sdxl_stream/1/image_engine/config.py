@@ -55,6 +55,9 @@ class ModelSettings(BaseModel):
     """Most requests that wait; beyond it they are refused as UNAVAILABLE."""
     cuda_graphs: bool = True
     """On a GPU: make steps of a kind that comes again by CUDA graphs; not with CPU offload."""
+    compile: bool = False
+    """Compile the UNet and the VAE's decoder for images of the default size, which takes minutes at the first start;
+    not with CPU offload. Pictures then differ from the plain pipeline's in rounding."""
     enable_cpu_offload: bool = False
     enable_attention_slicing: bool = False
     enable_vae_slicing: bool = False
@@ -71,6 +74,10 @@ class ModelSettings(BaseModel):
             except InvalidArgument as error:
                 raise ValueError(str(error)) from None
         return defaults
+
+    def default(self, name: str) -> Any:
+        """What a request parameter is where it is not given."""
+        return self.defaults.get(name, BY_NAME[name].default)
 
 
 @dataclass(frozen=True)

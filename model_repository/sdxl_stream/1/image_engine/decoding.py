@@ -5,6 +5,8 @@ from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 from torch.nn.functional import avg_pool2d, interpolate
 
+from image_engine.compiling import CompiledVAE, Home
+
 _PATCHES = 8  # a side, of one colour each, in the latents that the preview's projection is fitted to
 _PATCH = 4  # latents a side
 _SEED = 0
@@ -20,7 +22,12 @@ class Decoder:
         self._factor = pipeline.vae_scale_factor
         if self._vae.dtype == torch.float16 and self._vae.config.force_upcast:
             self._vae.to(torch.float32)  # Stable Diffusion XL's VAE overflows in half precision; once, for good
+        self._compiled: CompiledVAE | None = None
         self._to_rgb = self._fit_projection()
+
+    def compile(self, home: Home) -> None:
+        """Has the decoder compiled for images of one size, with the next of them."""
+        self._compiled = CompiledVAE(self._vae, home)
 
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor) -> list[Image.Image]:
@@ -42,6 +49,8 @@ class Decoder:
             latents = latents * deviation / config.scaling_factor + mean
         else:
             latents = latents / config.scaling_factor
+        if self._compiled is not None:
+            return self._compiled.decode(latents)
         return self._vae.decode(latents, return_dict=False)[0]
 
     @torch.inference_mode()

@@ -13,6 +13,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from diffusers.utils.torch_utils import randn_tensor
 
+from image_engine.compiling import CompiledUNet, Home
 from image_engine.graphs import GraphedUNet, UNetInputs, call
 from image_engine.prompts import Conditioning, PromptEmbeddings
 from image_engine.schedulers import make_scheduler
@@ -78,7 +79,14 @@ class Denoiser:
         self._unet = pipeline.unet
         self._guidance_width = pipeline.unet.config.time_cond_proj_dim
         self._device = pipeline._execution_device
-        self._graphs = GraphedUNet(self._unet) if cuda_graphs else None
+        self._called: Any = self._unet
+        self._graphs = GraphedUNet(self._called) if cuda_graphs else None
+
+    def compile(self, home: Home) -> None:
+        """Has the UNet compiled for images of one size, with the next step of such images."""
+        self._called = CompiledUNet(self._unet, home)
+        if self._graphs is not None:
+            self._graphs = GraphedUNet(self._called)
 
     def release_graphs(self) -> None:
         """Gives back the memory of CUDA graphs; those that are needed are recorded again."""
@@ -139,7 +147,7 @@ class Denoiser:
             time_ids=torch.cat([drawing.time_ids for drawing, _ in rows]),
             guidance=self._guidance_embeddings([drawing for drawing, _ in rows]),
         )
-        noise = call(self._unet, inputs) if self._graphs is None else self._graphs(inputs)
+        noise = call(self._called, inputs) if self._graphs is None else self._graphs(inputs)
         start = 0
         for drawing in drawings:
             end = start + len(drawing.conditionings)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers import StableDiffusionXLPipeline
 
+from image_engine.compiling import Home
 from image_engine.config import ModelSettings
 from image_engine.decoding import Decoder
 from image_engine.denoising import Denoiser, Drawing
+from image_engine.errors import SetupError
 from image_engine.loading import find_device, load_pipeline
 from image_engine.memory import MemoryBudget, peak_bytes, working_memory
 from image_engine.prompts import PromptEncoder
@@ -52,6 +54,8 @@ class ImageModel:
         encoder, decoder = PromptEncoder(pipeline), Decoder(pipeline)
         denoiser = Denoiser(pipeline, cuda_graphs=graphs)
         budget = _measure(settings, device, encoder, denoiser, decoder, steps_at_a_time=2 if graphs else 1)
+        if settings.compile and not offloaded:
+            _compile(settings, encoder, denoiser, decoder)
         side = _MEASURED_SIDE[device.type]
         return cls(
             encoder=encoder,
@@ -117,6 +121,33 @@ def _measure(
     decode = peak_bytes(lambda: decoder.decode(drawing.latents), device)
     pixels = side * side
     return MemoryBudget(available, step / pixels, decode / pixels, settings.max_batch_size)
+
+
+def _compile(settings: ModelSettings, encoder: PromptEncoder, denoiser: Denoiser, decoder: Decoder) -> None:
+    """Compiles for images of the default size, and for single rows too if the default needs no negative prompt.
+
+    Raises:
+        SetupError: It cannot be compiled.
+    """
+    width, height, guidance_scale = map(settings.default, ("width", "height", "guidance_scale"))
+    guided = denoiser.needs_negative(guidance_scale)
+    home = Home((height // 8, width // 8), (1 + guided, 2 * settings.max_batch_size))
+    denoiser.compile(home)
+    decoder.compile(home)
+    embeddings = encoder.encode("", None, guided=guided)
+    drawings = [
+        denoiser.start(
+            embeddings, width=width, height=height, steps=2, guidance_scale=guidance_scale, scheduler="euler", seed=0
+        )
+        for _ in range(2)
+    ]
+    try:
+        denoiser.step(drawings[:1])
+        denoiser.step(drawings)
+        decoder.decode(drawings[0].latents)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise SetupError(f"compile: {settings.model} could not be compiled: {reason}") from error
 
 
 def _name(dtype: Any) -> str:
