@@ -22,17 +22,19 @@ ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT = 240  # seconds
 CRASH = "Signal ("  # how tritonserver's report of its own crash begins
 
-_logs: list[Path] = []
+_logs: list[Path] = []  # folders
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
-    """After everything else: where a tritonserver crashed, whatever the tests made of it."""
+    """After everything else, if a test failed: where a tritonserver crashed, whatever the tests made of it."""
     yield
-    for log in _logs:
-        before, crash, stack = log.read_text(errors="replace").partition(CRASH) if log.exists() else ("", "", "")
+    if not terminalreporter.stats.keys() & {"failed", "error"}:
+        return
+    for log in (log for folder in _logs for log in sorted(folder.glob("tritonserver.log*"))):
+        before, crash, stack = log.read_text(errors="replace").partition(CRASH)
         if crash:
-            terminalreporter.section(f"tritonserver crashed: {log}")
+            terminalreporter.section(f"tritonserver crashed: {log.relative_to(ROOT)}")
             terminalreporter.line("\n".join([*before.splitlines()[-15:], crash + stack[:4_000]]))
 
 
@@ -158,7 +160,7 @@ def running_server(tmp_path: Path, **settings: str) -> Iterator[Server]:
         **settings,
     }
     log = tmp_path / f"serve-{http}.log"
-    _logs.append(log)
+    _logs.append(ROOT / f".run/instance-{http}/logs")
     with log.open("w") as output:
         process = subprocess.Popen(
             [ROOT / "scripts/serve"],

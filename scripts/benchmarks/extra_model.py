@@ -56,8 +56,16 @@ def _ask(server: Server, name: str, action: str, timeout: float) -> None:
 def _wait_until_unloaded(server: Server, name: str) -> None:
     deadline = time.monotonic() + _UNLOAD_TIMEOUT
     while time.monotonic() < deadline:
-        index = httpx.post(f"{server.http_url}/v2/repository/index", timeout=10, trust_env=False).json()
-        if all(entry.get("state") == "UNAVAILABLE" for entry in index if entry["name"] == name):
+        if _is_unloaded(server, name):
             return
         time.sleep(0.2)
     raise BenchmarkError(f"{name} is not unloaded after {_UNLOAD_TIMEOUT:g} s")
+
+
+def _is_unloaded(server: Server, name: str) -> bool:
+    """False also while Triton does not say, as may happen while another model loads."""
+    try:
+        index = httpx.post(f"{server.http_url}/v2/repository/index", timeout=10, trust_env=False).json()
+    except (httpx.HTTPError, ValueError):
+        return False
+    return all(entry.get("state") == "UNAVAILABLE" for entry in index if entry["name"] == name)

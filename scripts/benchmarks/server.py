@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,9 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from benchmarks.errors import BenchmarkError
 from benchmarks.ports import free_ports
-from launcher import state
+from launcher import processes, state
 from launcher.layout import ROOT, RUN, Instance, shown
 from launcher.readiness import Probe
 
@@ -49,10 +50,13 @@ def running(grpc_url: str, http_url: str, repository: Path | None) -> Server:
     if not Probe(http_url).serves():
         raise BenchmarkError(f"{http_url}: the server does not answer, or one of its models is not ready")
     if repository is None:
-        repository = Instance(int(http_url.rpartition(":")[2])).repository
+        port = httpx.URL(http_url).port
+        if port is None:
+            raise BenchmarkError(f"{http_url}: which port? Or name the server's model repository with --repository")
+        repository = Instance(port).repository
     launcher = state.read(repository.parent / "state.json")
     ports = launcher.ports if launcher else {}
-    host = http_url.rpartition(":")[0]
+    host = f"http://{httpx.URL(http_url).host}"
     api_url, metrics_url = (f"{host}:{ports[name]}" if name in ports else None for name in ("api", "metrics"))
     server = Server(grpc_url, http_url, repository.resolve(), api_url, metrics_url and f"{metrics_url}/metrics")
     if not (server.engine / "model.json").is_file():
@@ -79,7 +83,7 @@ def own(say: Callable[[str], None], **settings: str) -> Iterator[Server]:
     say(f"starting a server on port {http}")
     name, command = "./scripts/serve", [str(ROOT / "scripts" / "serve")]
     variables = os.environ | {variable: str(port) for variable, port in ports.items()} | settings
-    with started(name, command, variables, log, folder=ROOT) as process:
+    with started(name, command, variables, log) as process:
         http_url = f"http://127.0.0.1:{http}"
         wait_until(Probe(http_url).serves, process, name, log, _START_TIMEOUT)
         api_url, metrics_url = f"http://127.0.0.1:{api}", f"http://127.0.0.1:{metrics}/metrics"
@@ -89,34 +93,29 @@ def own(say: Callable[[str], None], **settings: str) -> Iterator[Server]:
 
 @contextmanager
 def started(
-    name: str, command: list[str], variables: Mapping[str, str], log: Path, folder: Path | None = None
+    name: str, command: list[str], variables: Mapping[str, str], log: Path, folder: Path = ROOT
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is stopped at the end; its log is removed unless something failed.
+    """A process that is stopped at the end with all below it; its log is removed unless something failed.
 
     Args:
         name: What an error calls it.
         command: Program and arguments.
         variables: The whole environment.
         log: The file for all that it prints.
-        folder: Where it runs; None: here.
+        folder: Where it runs.
 
     Raises:
         BenchmarkError: It does not stop.
     """
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command,
-            env=variables,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C reaches the benchmark alone, which stops it at its end
-        )
+    log.unlink(missing_ok=True)
+    process = processes.start(command, variables, log, folder)
     try:
         yield process
     finally:
-        _stop(process, name, log)
+        began = time.monotonic()
+        processes.stop(process, _STOP_TIMEOUT)
+        if time.monotonic() - began > _STOP_TIMEOUT:
+            raise BenchmarkError(f"{name} did not stop within {_STOP_TIMEOUT:g} s and was killed: see {shown(log)}")
     log.unlink()
 
 
@@ -136,15 +135,3 @@ def wait_until(
         if time.monotonic() > deadline:
             raise BenchmarkError(f"{name} is not ready after {seconds:g} s: see {shown(log)}")
         time.sleep(0.1)
-
-
-def _stop(process: subprocess.Popen[bytes], name: str, log: Path) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(_STOP_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        raise BenchmarkError(
-            f"{name} did not stop within {_STOP_TIMEOUT:g} s and was killed: see {shown(log)}"
-        ) from None

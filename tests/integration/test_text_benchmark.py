@@ -35,10 +35,11 @@ def test_a_short_run_reports_every_contender(tmp_path: Path) -> None:
         assert sample["tokens_per_second"] == pytest.approx(16 * sample["requests_per_second"])
         assert 1 < sample["responses_per_request"] <= 18
         assert 0 < sample["first_response_median"] <= sample["first_response_p99"]
+        assert 0 < sample["inter_token_median"] <= sample["inter_token_p99"]
         assert sample["engine_cpu_per_1000_tokens"] > 0
         assert sample["other_cpu_per_1000_tokens"] > 0
         assert sample["memory"] > 1e8
     text = report.read_text()
     assert "| vllm serve |" in text
-    assert "2 at the same time, as ratios to vllm serve" in text
+    assert "2 at the same time, prompts of 12 tokens, as ratios to vllm serve" in text
     assert not list((ROOT / ".run").glob("benchmark-*.log")), "a server's log is left behind by a failed one only"

@@ -14,7 +14,7 @@ from benchmarks.__main__ import app
 from benchmarks.images import loads, tables
 from benchmarks.images.comparison import Result, Sample, arrival_rates, in_turn
 from benchmarks.images.endpoints import steps_of
-from benchmarks.images.requests import ImageRequest, alike
+from benchmarks.images.requests import ImageRequest, Work, alike
 from benchmarks.images.systems import Steps
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
@@ -42,7 +42,7 @@ def result(system: str, load: str, rates: Sequence[float]) -> Result:
 
 
 async def test_a_closed_loop_has_a_rate_latencies_and_an_occupancy() -> None:
-    load = await loads.closed_loop(Sleeper(), alike(random.Random(0)), 4, 0.1)
+    load = await loads.closed_loop(Sleeper(), alike(Work(), random.Random(0)), 4, 0.1)
     assert 0 < load.images_per_second <= 4 / 0.02 * 1.5
     assert min(load.latencies) >= 0.02
     assert len(load.latencies) >= 4
@@ -77,13 +77,13 @@ def test_ratios_are_those_of_a_round() -> None:
 
 def test_layers_are_compared_with_the_one_below() -> None:
     results = [result(*each) for each in [("plain pipeline", "8", [2]), ("engine in process", "8", [3])]]
-    assert tables.derived(results).rows == [["engine in process / plain pipeline", "8", "1.50", "1.60 or more"]]
-    assert tables.derived(results[:1]).rows == []
+    assert tables.derived(results, Work()).rows == [["engine in process / plain pipeline", "8", "1.50", "1.60 or more"]]
+    assert tables.derived(results[:1], Work()).rows == []
 
 
 def test_a_failed_request_has_no_latency_in_json() -> None:
     failed = Result("sdxl", "x", [Sample(None, 1, float("inf"), float("inf"), errors=["no"])])
-    (found,) = tables.as_json([failed], "plain pipeline", "")["results"]
+    (found,) = tables.as_json([failed], "plain pipeline", "", Work())["results"]
     assert (found["rounds"][0]["latency_median"], found["rounds"][0]["latency_p99"]) == (1, None)
 
 

@@ -20,11 +20,11 @@ from benchmarks.__main__ import app
 from benchmarks.bystanders import Bystanders
 from benchmarks.errors import BenchmarkError
 from benchmarks.text import plots, tables, tools, usage, vllm_serve
-from benchmarks.text.comparison import Result, Sample, percentile, persistently
+from benchmarks.text.comparison import Findings, Result, Sample, percentile, persistently
 from benchmarks.text.contenders import Work, openai, text_of, triton_grpc, triton_http, unpaced
 
-WORK = Work("Once", 64)
-SAMPLE = Sample(2.0, 128.0, 64.0, 0.1, 0.2, 0.01, 0.02, 0.5, 1.0, 1.5, 1e9)
+WORK = Work("Once", 1, 64)
+SAMPLE = Sample(2.0, 128.0, 64.0, 0.1, 0.2, 0.01, 0.02, 0.003, 0.004, 0.5, 1.0, 1.5, 1e9)
 
 
 def test_all_ask_for_the_same_tokens() -> None:
@@ -131,6 +131,7 @@ def test_times_count_from_the_request_and_the_done_mark_is_no_response() -> None
     assert tools.timings_of([profiled(0, 10, 20, 20, last="")]).gaps == pytest.approx([0.01])
     assert found.first == pytest.approx([0.05, 0.03])
     assert found.gaps == pytest.approx([0.02, 0.03])
+    assert found.spans == pytest.approx([0.02, 0.03])
 
 
 def test_a_profile_that_is_cut_off_is_measured_again_but_not_for_ever(tmp_path: Path) -> None:
@@ -165,9 +166,11 @@ def test_ratios_are_those_of_a_round_and_what_was_not_measured_has_none() -> Non
     absolute, relative = tables.tables([Result("vllm serve", 8, theirs, theirs), result], "vllm serve", WORK, 2)
     assert [row[0] for row in absolute.rows] == ["vllm serve", "Triton"]
     same = "1.00 (1.00 to 1.00)"
-    assert relative.rows == [["Triton", "1.50 (1.00 to 2.00)", same, "", same, same]]
+    assert relative.columns[1:4] == ["tokens/s", "TTFT", "TTFT p99"]
+    assert relative.rows == [["Triton", "1.50 (1.00 to 2.00)", *[same] * 4, "", same, same]]
     assert relative.notes == ["Meanwhile what other programs took is unknown."]
-    (found,) = tables.as_json([result], "here", WORK)["results"]
+    assert absolute.title == "8 at the same time, prompts of 1 tokens, answers of 64; medians of 2 rounds"
+    (found,) = tables.as_json(Findings([result]), "here", 64)["results"]
     assert found["ratios"]["tokens_per_second"] == 1.5
     assert "gap_p99" not in found["ratios"]
     assert len(found["rounds"]) == 2
@@ -254,6 +257,7 @@ def test_each_measure_that_was_measured_is_drawn(tmp_path: Path) -> None:
 
     samples = [replace(SAMPLE, gap_p99=None), replace(SAMPLE, tokens_per_second=256.0, gap_p99=None)]
     results = [Result(name, streams, samples, samples) for name in ("vllm serve", "Triton") for streams in (1, 8)]
+    plots.require(tmp_path / "new")
     drawn = plots.draw(results, "here", tmp_path / "new")
     assert [picture.name for picture in drawn] == ["tokens.png", "first.png", "processor.png"]
     for picture in drawn:
@@ -261,10 +265,16 @@ def test_each_measure_that_was_measured_is_drawn(tmp_path: Path) -> None:
             assert image.size == (960, 600)
 
 
-def test_without_matplotlib_plots_say_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_for_plots_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BenchmarkError, match=r"--plots .*/file/plots: Not a directory"):
+        plots.require(tmp_path / "file/plots")
+
+
+def test_without_matplotlib_plots_say_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # as Python marks a module that cannot be imported
     with pytest.raises(BenchmarkError, match="--plots needs matplotlib"):
-        plots.require()
+        plots.require(tmp_path)
 
 
 @pytest.mark.parametrize(

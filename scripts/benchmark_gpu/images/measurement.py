@@ -18,6 +18,7 @@ from benchmark_gpu.images.timing import Rates, Timing, operations, rates, timed
 from benchmark_gpu.images.variants import VARIANTS, Variant
 from image_engine.config import ModelSettings
 from image_engine.denoising import Drawing
+from image_engine.errors import SetupError
 from image_engine.graphs import GraphedUNet, UNetInputs, call
 from image_engine.model import ImageModel
 from image_engine.prompts import PromptEmbeddings
@@ -148,7 +149,10 @@ class Measurement:
 
     def _engine(self, variant: str) -> None:
         on_gpu, side = self._device.type == "cuda", self._effort.side
-        plain = ModelSettings(model="random", cuda_graphs=False, defaults={"width": side, "height": side})
+        most = max(self._effort.counts)
+        plain = ModelSettings(model="random", cuda_graphs=False, max_batch_size=most).model_copy(
+            update={"defaults": {"width": side, "height": side}}  # unchecked: tests draw smaller than requests may
+        )
         ways = {"": plain}
         if on_gpu:
             ways[", CUDA graphs"] = plain.model_copy(update={"cuda_graphs": True})
@@ -158,8 +162,13 @@ class Measurement:
             name = f"engine, {variant}{way}"
             self._say(f"{name}: getting ready")
             began = time.perf_counter()
-            model = ImageModel.of(self._pipeline, settings, self._device)
-            self._findings.know(**{f"seconds_until_ready{way}": time.perf_counter() - began})
+            try:
+                model = ImageModel.of(self._pipeline, settings, self._device)
+            except (SetupError, RuntimeError) as error:
+                self._findings.add(what="image", name=name, images=self._effort.counts[0], error=str(error))
+                continue
+            if settings.compile:
+                self._findings.know(seconds_to_compile_engine=time.perf_counter() - began)
             for count in self._effort.counts:
                 self._say(f"{name}: {count} under way")
                 self._time_engine(name, model, count)

@@ -24,10 +24,11 @@ def build(findings: Findings, report: Report, what: str) -> None:
     ):
         rows = [row for row in findings.rows if row["what"] == kind]
         if rows:
-            report.tables.append(_images(title, rows) if kind == "image" else _calls(title, rows, findings.facts, kind))
+            build_one = _images if kind == "image" else _calls
+            report.tables.append(build_one(title, rows, findings.facts))
 
 
-def _images(title: str, rows: list[dict[str, Any]]) -> Table:
+def _images(title: str, rows: list[dict[str, Any]], facts: dict[str, Any]) -> Table:
     table = Table(
         title,
         ["", "at a time", "s until all are done", "images/s", "ratio to the plain pipeline", "memory, GiB", "picture"],
@@ -51,10 +52,13 @@ def _images(title: str, rows: list[dict[str, Any]]) -> Table:
             ]
         )
     table.notes.append("`picture`: the first one's PSNR beside the plain pipeline's.")
+    if seconds := facts.get("seconds_to_compile_engine"):
+        table.notes.append(f"The engine that compiles was ready after {seconds:.0f} s.")
     return table
 
 
-def _calls(title: str, rows: list[dict[str, Any]], facts: dict[str, Any], kind: str) -> Table:
+def _calls(title: str, rows: list[dict[str, Any]], facts: dict[str, Any]) -> Table:
+    is_unet = rows[0]["what"] == "unet"
     counts = sorted({row["images"] for row in rows})
     table = Table(title, ["", *(f"{count} at a time" for count in counts)])
     for name in dict.fromkeys(row["name"] for row in rows):
@@ -63,7 +67,7 @@ def _calls(title: str, rows: list[dict[str, Any]], facts: dict[str, Any], kind: 
             found = next((row for row in rows if row["name"] == name and row["images"] == count), None)
             cells.append(_cell(found))
         table.rows.append([name, *cells])
-    if kind == "unet" and "operations_per_second" in facts:
+    if is_unet and "operations_per_second" in facts:
         operations = [count * facts["step_operations"] / facts["operations_per_second"] for count in counts]
         read = facts["unet_bytes"] / (facts["bytes_per_second"] / 2)
         table.rows.append(["floor: operations", *(f"{1000 * seconds:.1f}" for seconds in operations)])
@@ -75,8 +79,8 @@ def _calls(title: str, rows: list[dict[str, Any]], facts: dict[str, Any], kind: 
             "that a copy reads and writes; both measured in this run."
         )
     for name, seconds in facts.items():
-        if kind == "unet" and name.startswith("seconds_to_compile_"):
-            table.notes.append(f"Compiling for {name.rpartition('_')[2]} at a time took {seconds:.0f} s.")
+        if is_unet and (number := name.removeprefix("seconds_to_compile_")).isdecimal():
+            table.notes.append(f"Compiling for {number} at a time took {seconds:.0f} s.")
     return table
 
 

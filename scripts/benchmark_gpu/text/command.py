@@ -14,7 +14,9 @@ CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 """What a command needs that passes on the options that it does not know."""
 
 _STREAMS = "1,32,256"
-_SHARE = "0.4"  # of the GPU's memory for each of the two engines, which leaves room for their graphs
+_SHARE = 0.8  # of the GPU's memory for all engines together, which leaves room for their graphs
+_ONE_MORE = ("--engine", "--one-process", "--stream-interval", "--backend")
+"""Options with each of which one more engine lives beside the server's own and that of `vllm serve`."""
 
 
 def text(
@@ -28,7 +30,8 @@ def text(
     """
     with tempfile.TemporaryDirectory(prefix="benchmark-") as parent:
         os.environ |= {"TEXT_MODEL_NAME": str(make_folder(size, Path(parent))), "TEXT_LOAD_FORMAT": "dummy"}
-        os.environ.setdefault("TEXT_GPU_MEMORY_UTILIZATION", _SHARE)
+        engines = 2 + sum(argument.partition("=")[0] in _ONE_MORE for argument in context.args)
+        os.environ.setdefault("TEXT_GPU_MEMORY_UTILIZATION", f"{_SHARE / engines:.2f}")
         app = typer.Typer(add_completion=False)
         app.command()(benchmark.text)
         app(["--streams", _STREAMS, *context.args], prog_name="benchmark_gpu.text")

@@ -1,5 +1,5 @@
-"""Measures the image engine against the plain pipeline and against batching whole requests.
+"""Measures every way to an image beside the plain pipeline, and `sdxl` beside batching whole requests.
 
-A run reads top to bottom in `comparison`: the requests and when they come are in `requests`, who draws them in
-`systems`, how they are sent in `loads`. `baseline` loads and unloads what it is compared with.
+A run reads top to bottom in `comparison`: the requests and when they come are in `requests`, what draws them in
+`systems` (the server's ways in are `endpoints`, what needs no server is `in_process`), how they are sent in `loads`.
 """

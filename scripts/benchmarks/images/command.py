@@ -15,7 +15,7 @@ from benchmarks.command import counts, deliver, require_folder, run, say
 from benchmarks.images import comparison, endpoints, plain_pipeline, tables
 from benchmarks.images.comparison import Benchmark, Effort, Result
 from benchmarks.images.in_process import Engine, PlainPipeline
-from benchmarks.images.requests import ImageRequest
+from benchmarks.images.requests import Work
 from benchmarks.images.systems import System
 from benchmarks.report import Report
 from launcher.layout import shown
@@ -39,6 +39,10 @@ def images(
     contender: Annotated[
         list[str] | None, typer.Option(help="Only measure the plain pipeline and these, by the names of the report.")
     ] = None,
+    side: Annotated[int, typer.Option(min=256, max=2048, help="Width and height of every image, pixels.")] = 256,
+    steps: Annotated[
+        int, typer.Option(min=2, max=50, help="Denoising steps; arrivals have half to twice as many.")
+    ] = 8,
     seed: Annotated[int, typer.Option(help="The same seed gives the same requests at the same times.")] = 0,
     url: Annotated[str | None, typer.Option(help="gRPC host:port of a running server; its own if not given.")] = None,
     http_url: Annotated[str, typer.Option(help="With --url: the server's HTTP address.")] = "http://127.0.0.1:8000",
@@ -59,7 +63,7 @@ def images(
     if quick:
         rounds = arrival_rounds = 1
         seconds, arrival_seconds = min(seconds, _QUICK_SECONDS), min(arrival_seconds, _QUICK_ARRIVALS)
-    effort = Effort(concurrencies, rounds, seconds, arrival_seconds, arrival_rounds, seed)
+    effort = Effort(Work(side, steps), concurrencies, rounds, seconds, arrival_seconds, arrival_rounds, seed)
     report, results = Report(), list[Result]()
 
     def measure() -> None:
@@ -72,7 +76,7 @@ def images(
     if report.tables:
         deliver(report, output)
         if json_output is not None:
-            content = tables.as_json(results, PlainPipeline.name, report.machine)
+            content = tables.as_json(results, PlainPipeline.name, report.machine, effort.work)
             json_output.write_text(json.dumps(content, indent=1) + "\n")
             say(f"numbers written to {shown(json_output.resolve())}")
     sys.exit(failure)
@@ -84,14 +88,14 @@ async def _measure(
     """All tables, each as soon as it is there. What ran in this process ends before a model more is loaded."""
     async with AsyncExitStack() as stack:
         systems = await _paths(stack, target, names)
-        note = await _same_picture(systems)
+        note = await _same_picture(systems, run.effort.work)
         try:
             async for found in comparison.closed_loops(run, systems):
                 results += found
-                report.tables += tables.tables(found, PATHS[:2], run.effort.rounds)
+                report.tables += tables.tables(found, PATHS[:2], run.effort.work, run.effort.rounds)
                 report.tables[-1].notes.append(note)
         finally:
-            layers = tables.derived(results)
+            layers = tables.derived(results, run.effort.work)
             if layers.rows:
                 report.tables.append(layers)
     if not run.effort.arrival_seconds:
@@ -105,15 +109,16 @@ async def _measure(
 
 
 async def _measure_arrivals(run: Benchmark, both: list[System], report: Report, results: list[Result]) -> None:
+    work = run.effort.work
     found = await comparison.capacities(run, both)
     results += found
-    report.tables.append(tables.capacity_table(found))
-    report.tables[-1].notes.append(await _same_picture(both))
+    report.tables.append(tables.capacity_table(found, work))
+    report.tables[-1].notes.append(await _same_picture(both, work))
     capacities = [result.values("images_per_second")[0] for result in found]
     for name, rate in comparison.arrival_rates(*capacities).items():
         found = await comparison.arrivals(run, both, rate, name)
         results += found
-        report.tables.append(tables.arrivals_table(found, rate, comparison.LOAD))
+        report.tables.append(tables.arrivals_table(found, work, rate, comparison.LOAD))
 
 
 async def _paths(stack: AsyncExitStack, target: server.Server, names: set[str]) -> list[System]:
@@ -131,8 +136,9 @@ async def _paths(stack: AsyncExitStack, target: server.Server, names: set[str]) 
     return systems
 
 
-async def _same_picture(systems: Sequence[System]) -> str:
-    return tables.difference({system.name: await system.draw(ImageRequest(0)) for system in systems})
+async def _same_picture(systems: Sequence[System], work: Work) -> str:
+    request = comparison.first(work)
+    return tables.difference({system.name: await system.draw(request) for system in systems})
 
 
 def _server(url: str | None, http_url: str, repository: Path | None) -> AbstractContextManager[server.Server]:

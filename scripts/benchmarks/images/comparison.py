@@ -10,7 +10,7 @@ from typing import TypeVar
 from benchmarks.bystanders import Bystanders
 from benchmarks.images import loads
 from benchmarks.images.loads import percentile
-from benchmarks.images.requests import ImageRequest, alike, mixed, poisson
+from benchmarks.images.requests import ImageRequest, Work, alike, mixed, poisson
 from benchmarks.images.systems import System
 
 _Some = TypeVar("_Some")
@@ -24,6 +24,7 @@ LOAD = 0.7
 class Effort:
     """How much is measured."""
 
+    work: Work
     concurrencies: Sequence[int]
     """Requests at the same time."""
     rounds: int
@@ -96,14 +97,14 @@ async def closed_loops(run: Benchmark, systems: Sequence[System]) -> AsyncIterat
     effort = run.effort
     for system in systems:
         run.say(f"warming up {system.name}")
-        warm_up = islice(alike(run.source("warming up")), max(effort.concurrencies))
+        warm_up = islice(alike(effort.work, run.source("warming up")), max(effort.concurrencies))
         await asyncio.gather(*map(system.draw, warm_up))
     for concurrency in effort.concurrencies:
         results = [Result(system.name, str(concurrency)) for system in systems]
         for number in range(effort.rounds):
             for result, system in in_turn(list(zip(results, systems, strict=True)), number):
                 run.say(f"{concurrency} at a time, round {number + 1} of {effort.rounds}: {system.name}")
-                requests = alike(run.source(f"{concurrency} {number}"))
+                requests = alike(effort.work, run.source(f"{concurrency} {number}"))
                 result.samples.append(await closed_loop(run, system, requests, concurrency, effort.seconds))
         yield results
 
@@ -117,8 +118,8 @@ async def capacities(run: Benchmark, systems: Sequence[System]) -> list[Result]:
     results = []
     for system in systems:
         run.say(f"capacity of {system.name}")
-        seconds = run.effort.arrival_seconds / 2
-        sample = await closed_loop(run, system, mixed(run.source("capacity")), IN_FLIGHT, seconds)
+        requests = mixed(run.effort.work, run.source("capacity"))
+        sample = await closed_loop(run, system, requests, IN_FLIGHT, run.effort.arrival_seconds / 2)
         results.append(Result(system.name, "capacity", [sample]))
     return results
 
@@ -128,13 +129,13 @@ async def arrivals(run: Benchmark, systems: Sequence[System], rate: float, name:
     results = [Result(system.name, name) for system in systems]
     effort = run.effort
     for number in range(effort.arrival_rounds):
-        coming = poisson(rate, effort.arrival_seconds, run.source(f"{name} {number}"))
+        coming = poisson(effort.work, rate, effort.arrival_seconds, run.source(f"{name} {number}"))
         for result, system in in_turn(list(zip(results, systems, strict=True)), number):
             run.say(f"{len(coming)} arrivals at {rate:.2f}/s, round {number + 1}: {system.name}")
             run.bystanders.restart()
             replay = await loads.replay(system, coming)
             result.samples.append(_sample(replay.latencies, run, errors=replay.errors))
-            await system.draw(ImageRequest(0))  # behind all that may be left of requests that timed out
+            await system.draw(first(effort.work))  # behind all that may be left of requests that timed out
     return results
 
 
@@ -151,6 +152,11 @@ async def closed_loop(
     run.bystanders.restart()
     load = await loads.closed_loop(system, requests, in_flight, seconds)
     return _sample(load.latencies, run, load.images_per_second, load.images_per_step)
+
+
+def first(work: Work) -> ImageRequest:
+    """One request, the same each time."""
+    return ImageRequest(0, work.side, work.steps)
 
 
 def in_turn(all_of_them: list[_Some], number: int) -> list[_Some]:

@@ -15,7 +15,7 @@ import tritonclient.http.aio
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.errors import BenchmarkError, DrawingFailed
-from benchmarks.images.requests import GUIDANCE_SCALE, SCHEDULER, SIDE, ImageRequest
+from benchmarks.images.requests import GUIDANCE_SCALE, SCHEDULER, ImageRequest
 from benchmarks.images.systems import REQUEST_TIMEOUT, Steps, System
 from benchmarks.server import Server
 
@@ -35,7 +35,11 @@ async def over_grpc(server: Server, model: str, name: str, *, batched: bool = Fa
 async def over_http(server: Server, model: str, name: str) -> AsyncIterator[System]:
     """A model, by `infer` with the tensors as binary data."""
     host = server.http_url.removeprefix("http://")
-    async with tritonclient.http.aio.InferenceServerClient(host, conn_timeout=REQUEST_TIMEOUT) as client:
+    async with tritonclient.http.aio.InferenceServerClient(
+        host,
+        conn_limit=0,
+        conn_timeout=REQUEST_TIMEOUT,  # as many connections as there are requests
+    ) as client:
         yield TritonModel(server, tritonclient.http, client, model, name, {}, batched=False)
 
 
@@ -96,8 +100,8 @@ class TritonModel(_ServerSystem):
     async def draw(self, request: ImageRequest) -> bytes:
         inputs = [
             self._input("prompt", "BYTES", request.prompt.encode()),
-            self._input("width", "INT32", SIDE),
-            self._input("height", "INT32", SIDE),
+            self._input("width", "INT32", request.side),
+            self._input("height", "INT32", request.side),
             self._input("num_inference_steps", "INT32", request.steps),
             self._input("guidance_scale", "FP32", GUIDANCE_SCALE),
             self._input("seed", "INT64", request.seed),
@@ -128,7 +132,7 @@ class Gateway(_ServerSystem):
     async def draw(self, request: ImageRequest) -> bytes:
         body = {
             "prompt": request.prompt,
-            "size": f"{SIDE}x{SIDE}",
+            "size": f"{request.side}x{request.side}",
             "num_inference_steps": request.steps,
             "guidance_scale": GUIDANCE_SCALE,
             "scheduler": SCHEDULER,

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.errors import BenchmarkError, DrawingFailed
 from benchmarks.images import plain_pipeline
-from benchmarks.images.requests import GUIDANCE_SCALE, SCHEDULER, SIDE, ImageRequest
+from benchmarks.images.requests import GUIDANCE_SCALE, SCHEDULER, ImageRequest
 from benchmarks.images.systems import REQUEST_TIMEOUT, Steps
 
 _TRITON = "triton_python_backend_utils"
@@ -38,7 +38,10 @@ class PlainPipeline:
         # One thread for good: PyTorch keeps a pool of threads for each thread that calls it.
         self._thread = ThreadPoolExecutor(1, "plain-pipeline")
         # Loaded before anything else is: two threads that import the same libraries get in each other's way.
-        self._pipeline = self._thread.submit(_load_pipeline, folder).result()
+        try:
+            self._pipeline = self._thread.submit(_load_pipeline, folder).result()
+        except Exception as error:  # the loader's own, which can be imported only from `folder`
+            raise BenchmarkError(f"the {self.name} could not be loaded: {error}") from error
 
     async def draw(self, request: ImageRequest) -> bytes:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._draw, request)
@@ -57,8 +60,8 @@ class PlainPipeline:
                 self._pipeline,
                 [request.prompt],
                 [request.seed],
-                width=SIDE,
-                height=SIDE,
+                width=request.side,
+                height=request.side,
                 steps=request.steps,
                 guidance_scale=GUIDANCE_SCALE,
             )
@@ -104,8 +107,8 @@ class Engine:
         parsed = EngineRequest(
             prompt=request.prompt,
             negative_prompt=None,
-            width=SIDE,
-            height=SIDE,
+            width=request.side,
+            height=request.side,
             num_inference_steps=request.steps,
             guidance_scale=GUIDANCE_SCALE,
             seeds=(request.seed,),

@@ -4,14 +4,24 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-SIDE = 256
-"""Width and height of every image, in pixels."""
-STEPS = 8
-"""Denoising steps where they are not mixed."""
-MIXED_STEPS = (4, 8, 12, 16)
 GUIDANCE_SCALE = 7.5
 SCHEDULER = "dpmpp_2m_karras"
 _BLOCK = 4  # of each step count in a block of `mixed`
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is asked for."""
+
+    side: int = 256
+    """Width and height of every image, in pixels."""
+    steps: int = 8
+    """Denoising steps where they are not mixed."""
+
+    @property
+    def mixed_steps(self) -> tuple[int, ...]:
+        """From half as many to twice as many."""
+        return tuple(max(1, self.steps * halves // 2) for halves in (1, 2, 3, 4))
 
 
 @dataclass(frozen=True)
@@ -19,7 +29,8 @@ class ImageRequest:
     """One image. Every request has a prompt of its own: prompts that come again may be cheaper."""
 
     seed: int
-    steps: int = STEPS
+    side: int
+    steps: int
 
     @property
     def prompt(self) -> str:
@@ -34,33 +45,34 @@ class Arrival:
     request: ImageRequest
 
 
-def alike(source: random.Random) -> Iterator[ImageRequest]:
-    """Requests without end, of `STEPS` steps."""
+def alike(work: Work, source: random.Random) -> Iterator[ImageRequest]:
+    """Requests without end, of the same number of steps."""
     while True:
-        yield ImageRequest(_seed(source))
+        yield ImageRequest(_seed(source), work.side, work.steps)
 
 
-def mixed(source: random.Random) -> Iterator[ImageRequest]:
+def mixed(work: Work, source: random.Random) -> Iterator[ImageRequest]:
     """Requests without end, with the step counts in random order, but in every block of 16 each equally often."""
     while True:
-        block = list(MIXED_STEPS) * _BLOCK
+        block = list(work.mixed_steps) * _BLOCK
         source.shuffle(block)
         for steps in block:
-            yield ImageRequest(_seed(source), steps)
+            yield ImageRequest(_seed(source), work.side, steps)
 
 
-def poisson(rate: float, seconds: float, source: random.Random) -> Sequence[Arrival]:
+def poisson(work: Work, rate: float, seconds: float, source: random.Random) -> Sequence[Arrival]:
     """The arrivals of a Poisson process.
 
     Args:
+        work: What they ask for, each with one of its mixed counts of steps.
         rate: How many come in a second, on average.
         seconds: When the last of them has come.
-        source: The same state gives the same arrivals. Step counts are drawn uniformly from `MIXED_STEPS`.
+        source: The same state gives the same arrivals.
     """
     arrivals: list[Arrival] = []
     time = source.expovariate(rate)
     while time < seconds or not arrivals:
-        arrivals.append(Arrival(time, ImageRequest(_seed(source), source.choice(MIXED_STEPS))))
+        arrivals.append(Arrival(time, ImageRequest(_seed(source), work.side, source.choice(work.mixed_steps))))
         time += source.expovariate(rate)
     return arrivals
 

@@ -11,11 +11,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.images.comparison import IN_FLIGHT, MEASURES, Result
-from benchmarks.images.requests import MIXED_STEPS, SIDE, STEPS
+from benchmarks.images.requests import Work
 from benchmarks.report import Table, spread
 
-_ALIKE = f"{SIDE}x{SIDE}, {STEPS} steps"
-_MIXED = f"{SIDE}x{SIDE}, {', '.join(map(str, MIXED_STEPS))} steps mixed"
 _COLUMNS = [
     ("images/s", "images_per_second"),
     ("median, s", "latency_median"),
@@ -33,9 +31,9 @@ _DERIVED = [
 ]
 
 
-def tables(results: Sequence[Result], baselines: Sequence[str], rounds: int) -> list[Table]:
+def tables(results: Sequence[Result], baselines: Sequence[str], work: Work, rounds: int) -> list[Table]:
     """What was measured with one count of requests at the same time, and the ratios to each of `baselines`."""
-    title = f"{results[0].load} at the same time, {_ALIKE}"
+    title = f"{results[0].load} at the same time, {_alike(work)}"
     absolute = Table(f"{title}; medians of {rounds} rounds", ["", *(column for column, _ in _COLUMNS)])
     for result in results:
         absolute.rows.append([result.system, *(_cell(result.values(measure)) for _, measure in _COLUMNS)])
@@ -52,9 +50,11 @@ def tables(results: Sequence[Result], baselines: Sequence[str], rounds: int) -> 
     return found
 
 
-def derived(results: Sequence[Result]) -> Table:
+def derived(results: Sequence[Result], work: Work) -> Table:
     """Images/s of neighbours on an image's way, each as a ratio to the one below it."""
-    table = Table(f"From layer to layer: images/s, {_ALIKE}", ["", "at a time", "ratio (lowest to highest)", "target"])
+    table = Table(
+        f"From layer to layer: images/s, {_alike(work)}", ["", "at a time", "ratio (lowest to highest)", "target"]
+    )
     by_name = {(result.system, result.load): result for result in results}
     for name, baseline, concurrency, target in _DERIVED:
         mine, its = (by_name.get((system, str(concurrency))) for system in (name, baseline))
@@ -64,16 +64,16 @@ def derived(results: Sequence[Result]) -> Table:
     return table
 
 
-def capacity_table(results: Sequence[Result]) -> Table:
+def capacity_table(results: Sequence[Result], work: Work) -> Table:
     """What the arrivals are a part of."""
-    table = _side_by_side(f"Capacity: {_MIXED}, {IN_FLIGHT} requests always under way", results)
+    table = _side_by_side(f"Capacity: {_mixed(work)}, {IN_FLIGHT} requests always under way", results)
     table.rows.append(_compared("images/s", results, "images_per_second"))
     return table
 
 
-def arrivals_table(results: Sequence[Result], rate: float, share: float) -> Table:
+def arrivals_table(results: Sequence[Result], work: Work, rate: float, share: float) -> Table:
     """Latencies under arrivals at `rate` a second, which is `share` of the capacity that the results name."""
-    title = f"Latency: {_MIXED}, arrivals at {share:.0%} of {results[0].load}, {rate:.2f}/s"
+    title = f"Latency: {_mixed(work)}, arrivals at {share:.0%} of {results[0].load}, {rate:.2f}/s"
     table = _side_by_side(title, results)
     table.rows += [
         _compared(column, results, measure, less_is_better=True)
@@ -96,13 +96,12 @@ def difference(files: Mapping[str, bytes]) -> str:
     return f"The pictures that a request alone gives differ from that of {next(iter(files))} by up to {most} of 255."
 
 
-def as_json(results: Sequence[Result], baseline: str, machine: str) -> dict[str, Any]:
+def as_json(results: Sequence[Result], baseline: str, machine: str, work: Work) -> dict[str, Any]:
     """Everything, with the median ratios to the baseline where there is one under the same load."""
     baselines = {result.load: result for result in results if result.system == baseline}
     return {
         "machine": machine,
-        "side": SIDE,
-        "steps": STEPS,
+        **asdict(work),
         "baseline": baseline,
         "results": [
             {
@@ -114,6 +113,14 @@ def as_json(results: Sequence[Result], baseline: str, machine: str) -> dict[str,
             for result in results
         ],
     }
+
+
+def _alike(work: Work) -> str:
+    return f"{work.side}x{work.side}, {work.steps} steps"
+
+
+def _mixed(work: Work) -> str:
+    return f"{work.side}x{work.side}, {', '.join(map(str, work.mixed_steps))} steps mixed"
 
 
 def _median_ratios(result: Result, baseline: Result | None) -> dict[str, float]:

@@ -17,7 +17,7 @@ from benchmarks.command import counts, deliver, require_folder, run, say
 from benchmarks.errors import BenchmarkError
 from benchmarks.report import Report
 from benchmarks.text import comparison, other_backend, plots, starting, tables, tools, vllm_serve
-from benchmarks.text.comparison import Effort, Result
+from benchmarks.text.comparison import Effort, Findings
 from benchmarks.text.contenders import (
     FLOOR,
     HTTP,
@@ -34,7 +34,7 @@ from benchmarks.text.contenders import (
 from launcher.layout import shown
 
 BASELINE = "vllm serve"
-_PROMPT = "Once upon a time there was a fox in the forest. "
+_PROMPT, _PROMPT_TOKENS = "Once upon a time there was a fox in the forest. ", 12
 _WHOLE_AT = 32  # streams at which answers in one piece are compared, too
 _BARE_A_STREAM, _LEAST_BARE = 12, 8  # requests that the bare engine gets
 
@@ -44,7 +44,9 @@ def text(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds in which every contender has its turn.")] = 3,
     seconds: Annotated[float, typer.Option(min=1, help="Of load for each turn.")] = 10,
     tokens: Annotated[int, typer.Option(min=1, help="Of each answer.")] = 64,
-    prompt_repeats: Annotated[int, typer.Option(min=1, help="How often the prompt of 12 tokens is repeated.")] = 1,
+    prompt_repeats: Annotated[
+        str, typer.Option(help="How often the prompt of 12 tokens is repeated: whole numbers with commas.")
+    ] = "1",
     each_token: Annotated[
         bool, typer.Option("--each-token", help="Also measure Triton with a response for each token.")
     ] = False,
@@ -90,40 +92,50 @@ def text(
     for name, file in (("--output", output), ("--json", json_output)):
         require_folder(name, file)
     effort = Effort(counts("--streams", streams), 1 if quick else rounds, min(seconds, 5) if quick else seconds)
-    work = Work(_PROMPT * prompt_repeats, tokens)
+    works = [
+        Work(_PROMPT * repeats, _PROMPT_TOKENS * repeats, tokens)
+        for repeats in counts("--prompt-repeats", prompt_repeats)
+    ]
     others = [_named(place) for place in url or []]
     backends = [_backend(place) for place in backend or []]
-    report, results = Report("Text: measured beside vllm serve"), list[Result]()
+    report, found = Report("Text: measured beside vllm serve"), Findings()
 
     def measure() -> None:
         tools.require()
-        if start:
-            report.tables.append(tables.start_table(starting.compare(BASELINE, effort.rounds, say), BASELINE))
         if pictures is not None:
-            plots.require()
+            plots.require(pictures)
+        if start:
+            found.starts = starting.compare(BASELINE, effort.rounds, say)
+            report.tables.append(tables.start_table(found.starts, BASELINE))
         with ExitStack() as stack:
             ours = stack.enter_context(server.own(say, SERVE="text,gateway"))
             report.machine = _machine(ours)
             contenders = _contenders(stack, ours, each_token, stream_interval, one_process)
             for name, folder in backends:
                 theirs, pid = stack.enter_context(other_backend.running(ours, folder, say))
-                found = [triton_http(theirs.http_url.removeprefix("http://"), pid), triton_grpc(theirs.grpc_url, pid)]
-                contenders += [replace(each, name=f"{name}, {each.name}") for each in found]
+                both = [triton_http(theirs.http_url.removeprefix("http://"), pid), triton_grpc(theirs.grpc_url, pid)]
+                contenders += [replace(each, name=f"{name}, {each.name}") for each in both]
             contenders = _chosen([*contenders, *others], contender)
-            check_same_text(contenders, work)
+            for work in works:
+                check_same_text(contenders, work)
             if floor:
                 stack.enter_context(extra_model.loaded(ours, NO_ENGINE))
                 contenders.append(without_engine(ours.http_url.removeprefix("http://"), ours.pid))
-            _measure(contenders, work, effort, report, results, ours if engine else None)
+            for work in works:
+                _measure(contenders, work, effort, report, found, ours if engine else None)
+            streamed = {contender.name for contender in contenders}
+            report.tables.append(
+                tables.memory_table([result for result in found.results if result.contender in streamed])
+            )
 
     failure = run(measure)
     if report.tables:
         deliver(report, output)
         if json_output is not None:
-            json_output.write_text(json.dumps(tables.as_json(results, report.machine, work), indent=1) + "\n")
+            json_output.write_text(json.dumps(tables.as_json(found, report.machine, tokens), indent=1) + "\n")
             say(f"numbers written to {shown(json_output.resolve())}")
         if pictures is not None:
-            for picture in plots.draw(results, report.machine, pictures):
+            for picture in plots.draw(found.results, report.machine, pictures):
                 say(f"drawn: {shown(picture.resolve())}")
     sys.exit(failure)
 
@@ -156,11 +168,13 @@ def _measure(
     work: Work,
     effort: Effort,
     report: Report,
-    results: list[Result],
+    findings: Findings,
     bare: server.Server | None,
 ) -> None:
-    streamed = {contender.name for contender in contenders}
+    """Measures everything with one length of prompt."""
     speeds: dict[int, list[float]] = {streams: [] for streams in effort.streams}
+    if bare is not None:
+        findings.engine[work.prompt_tokens] = speeds
 
     def bare_turn(streams: int) -> None:
         if bare is not None:
@@ -169,7 +183,7 @@ def _measure(
             speeds[streams].append(vllm_serve.bare_engine(bare, work, streams, requests))
 
     for found in comparison.compare(contenders, BASELINE, work, effort, say, bare_turn):
-        results += found
+        findings.results += found
         report.tables += tables.tables(found, BASELINE, work, effort.rounds)
         by_name = {result.contender: result for result in found}
         if (floor := by_name.get(FLOOR)) and (each_token := by_name.get(f"{HTTP}, each token")):
@@ -180,9 +194,8 @@ def _measure(
         whole = [contender.whole() for contender in contenders if not contender.is_grpc and not contender.is_variant]
         once = Effort([_WHOLE_AT], effort.rounds, effort.seconds)
         for found in comparison.compare(whole, whole[0].name, work, once, say):
-            results += found
+            findings.results += found
             report.tables += tables.tables(found, whole[0].name, work, effort.rounds)
-    report.tables.append(tables.memory_table([result for result in results if result.contender in streamed]))
 
 
 def _named(place: str) -> Contender:
@@ -202,9 +215,12 @@ def _backend(place: str) -> tuple[str, Path]:
 
 
 def _chosen(contenders: list[Contender], names: Sequence[str] | None) -> list[Contender]:
+    known = [contender.name for contender in contenders]
+    for name in known:
+        if known.count(name) > 1:
+            raise BenchmarkError(f"{name}: there are two of that name")
     if not names:
         return contenders
-    known = [contender.name for contender in contenders]
     for name in names:
         if name not in known:
             raise BenchmarkError(f"--contender {name}: must be one of {', '.join(known)}")

@@ -44,6 +44,9 @@ class Sample:
     gap_median: float | None
     """Between two responses of a stream."""
     gap_p99: float | None
+    inter_token_median: float | None
+    """A request's time from its first response to its last, for each token after the first."""
+    inter_token_p99: float | None
     engine_cpu_per_1000_tokens: float | None
     other_cpu_per_1000_tokens: float | None
     cpu_per_1000_tokens: float | None
@@ -69,6 +72,7 @@ class Result:
     streams: int
     samples: list[Sample]
     baseline: list[Sample]
+    prompt_tokens: int = 0
 
     def values(self, measure: str) -> list[float]:
         """One of each round, if it was measured."""
@@ -81,6 +85,17 @@ class Result:
             for mine, its in zip(self.samples, self.baseline, strict=True)
         ]
         return [mine / its for mine, its in pairs if mine is not None and its]
+
+
+@dataclass
+class Findings:
+    """All that a run measured."""
+
+    results: list[Result] = field(default_factory=list)
+    engine: dict[int, dict[int, list[float]]] = field(default_factory=dict)
+    """Tokens a second of the bare engine in each round, by tokens of a prompt and requests at the same time."""
+    starts: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds from a server's command to its readiness in each round, by its name."""
 
 
 def compare(
@@ -116,7 +131,7 @@ def compare(
                 again = partial(measure, contender, servers, work, streams, effort.seconds)
                 samples[contender.name].append(persistently(again, say))
             each_round(streams)
-        yield [Result(name, streams, found, samples[baseline]) for name, found in samples.items()]
+        yield [Result(name, streams, found, samples[baseline], work.prompt_tokens) for name, found in samples.items()]
 
 
 def persistently(attempt: Callable[[], _Found], say: Callable[[str], None]) -> _Found:
@@ -160,6 +175,7 @@ def measure(contender: Contender, servers: Collection[int | None], work: Work, s
     if contender.is_streaming:
         in_time = round(_TIMED_SHARE * seconds * throughput.requests_per_second)
         timed = tools.timings(contender, work, streams, max(_LEAST_TIMED, _TIMED_A_STREAM * streams, in_time))
+    per_token = [seconds / (work.tokens - 1) for seconds in timed.spans] if timed and work.tokens > 1 else []
     return Sample(
         requests_per_second=throughput.requests_per_second,
         tokens_per_second=throughput.requests_per_second * work.tokens,
@@ -168,6 +184,8 @@ def measure(contender: Contender, servers: Collection[int | None], work: Work, s
         first_response_p99=percentile(timed.first, 99) if timed else None,
         gap_median=statistics.median(timed.gaps) if timed and timed.gaps else None,
         gap_p99=percentile(timed.gaps, 99) if timed and timed.gaps else None,
+        inter_token_median=statistics.median(per_token) if per_token else None,
+        inter_token_p99=percentile(per_token, 99) if per_token else None,
         engine_cpu_per_1000_tokens=used.engine_seconds / thousands if used else None,
         other_cpu_per_1000_tokens=used.other_seconds / thousands if used else None,
         cpu_per_1000_tokens=(used.engine_seconds + used.other_seconds) / thousands if used else None,

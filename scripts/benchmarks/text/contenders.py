@@ -24,6 +24,8 @@ class Work:
     """What every request asks for; greedy, and as many tokens as wanted whether the text has ended or not."""
 
     prompt: str
+    prompt_tokens: int
+    """About as many as `prompt` has."""
     tokens: int
 
     @property
@@ -129,14 +131,14 @@ def check_same_text(contenders: list[Contender], work: Work) -> str:
 
 def _http_text(contender: Contender, work: Work) -> str:
     try:
-        answer = httpx.post(contender.url, json=contender.request(work), timeout=_TIMEOUT)
+        answer = httpx.post(contender.url, json=contender.request(work), timeout=_TIMEOUT, trust_env=False)
         answer.raise_for_status()
-    except httpx.HTTPError as error:
-        raise BenchmarkError(f"{contender.name}: {error}") from error
-    if not contender.is_streaming:
-        return text_of(answer.json())
-    events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
-    return "".join(text_of(json.loads(event)) for event in events if event != "[DONE]")
+        if not contender.is_streaming:
+            return text_of(answer.json())
+        events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
+        return "".join(text_of(json.loads(event)) for event in events if event != "[DONE]")
+    except (httpx.HTTPError, ValueError, LookupError) as error:
+        raise BenchmarkError(f"{contender.name}: no answer with a text: {error!r}") from error
 
 
 def _grpc_text(contender: Contender, work: Work) -> str:

@@ -10,7 +10,7 @@ from benchmarks import server
 from benchmarks.errors import BenchmarkError
 from benchmarks.ports import free_ports
 from fictures.settings import load_settings
-from launcher import preflight, triton
+from launcher import preflight, shared_memory, triton
 from launcher.errors import LaunchError
 from launcher.layout import ROOT, RUN, Instance
 from launcher.readiness import Probe
@@ -34,7 +34,7 @@ def running(ours: server.Server, backend: Path, say: Callable[[str], None]) -> I
     http, grpc, metrics = free_ports(3)
     name, instance = f"tritonserver with {backend.name}", Instance(http)
     log = RUN / f"benchmark-{http}.log"
-    temporary = Path(tempfile.mkdtemp(prefix="fictures-"))  # short: vLLM's sockets lie there
+    temporary = Path(tempfile.mkdtemp(prefix="benchmark-", dir="/tmp"))  # short: vLLM's sockets lie there
     try:
         shutil.copytree(ours.repository / TEXT_MODEL, instance.repository / TEXT_MODEL)
         command, variables = _command(instance, backend, temporary, (http, grpc, metrics))
@@ -44,6 +44,7 @@ def running(ours: server.Server, backend: Path, say: Callable[[str], None]) -> I
             server.wait_until(lambda: probe.model_ready(TEXT_MODEL), process, name, log, _START_TIMEOUT)
             yield server.Server(f"127.0.0.1:{grpc}", f"http://127.0.0.1:{http}", instance.repository), process.pid
     finally:
+        shared_memory.remove((), _shm_prefix(instance))
         shutil.rmtree(instance.folder, ignore_errors=True)
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -65,6 +66,9 @@ def _command(
     backends.mkdir()
     (backends / "python").symlink_to(assembled / "python")
     (backends / "vllm").symlink_to(backend.resolve())
-    prefix = f"benchmark_{instance.http_port}_"
-    command = triton.command(found.distribution, backends, instance, settings, prefix, None)
+    command = triton.command(found.distribution, backends, instance, settings, _shm_prefix(instance), None)
     return command, triton.environment(found.distribution, settings, found.text_model, str(temporary), offline=True)
+
+
+def _shm_prefix(instance: Instance) -> str:
+    return f"benchmark_{instance.http_port}_"

@@ -17,12 +17,16 @@ _PICTURES = [
 ]
 
 
-def require() -> None:
-    """Looks for what draws, which nothing else here needs.
+def require(folder: Path) -> None:
+    """Looks for what draws, which nothing else here needs, and makes the folder for it.
 
     Raises:
-        BenchmarkError: matplotlib is not installed.
+        BenchmarkError: matplotlib is not installed, or the folder cannot be made.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchmarkError(f"--plots {folder}: {error.strerror}") from error
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -32,14 +36,13 @@ def require() -> None:
 
 
 def draw(results: Sequence[Result], machine: str, folder: Path) -> list[Path]:
-    """PNG files in `folder`, which is made if it is not there; of measures that nobody has there is none.
+    """PNG files in `folder`; of measures that nobody has there is none.
 
     Args:
         results: Of any counts of streams.
         machine: What they were measured on, for the foot of each picture.
         folder: Where the pictures go; those of an earlier run are replaced.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     for name, measure, factor, label in _PICTURES:
         lines = _lines(results, measure, factor)
@@ -52,10 +55,12 @@ def draw(results: Sequence[Result], machine: str, folder: Path) -> list[Path]:
 def _lines(results: Sequence[Result], measure: str, factor: float) -> dict[str, dict[int, list[float]]]:
     """The rounds' values by contender and count of streams."""
     lines: dict[str, dict[int, list[float]]] = {}
+    several = len({result.prompt_tokens for result in results}) > 1
     for result in results:
         values = [factor * value for value in result.values(measure)]
         if values:
-            lines.setdefault(result.contender, {})[result.streams] = values
+            name = f"{result.contender}, prompts of {result.prompt_tokens}" if several else result.contender
+            lines.setdefault(name, {})[result.streams] = values
     return lines
 
 

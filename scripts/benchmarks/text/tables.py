@@ -6,15 +6,18 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmarks.report import Table, spread
-from benchmarks.text.comparison import MEASURES, Result
-from benchmarks.text.contenders import Work
+from benchmarks.text.comparison import MEASURES, Findings, Result
+from benchmarks.text.contenders import FLOOR, Work
 
 # Title, measure, factor to the unit shown, digits.
 _COLUMNS = [
+    ("requests/s", "requests_per_second", 1, 1),
     ("tokens/s", "tokens_per_second", 1, 0),
     ("responses a request", "responses_per_request", 1, 1),
-    ("first, ms", "first_response_median", 1000, 0),
-    ("first p99, ms", "first_response_p99", 1000, 0),
+    ("TTFT, ms", "first_response_median", 1000, 0),
+    ("TTFT p99, ms", "first_response_p99", 1000, 0),
+    ("ITL, ms", "inter_token_median", 1000, 1),
+    ("ITL p99, ms", "inter_token_p99", 1000, 1),
     ("gap, ms", "gap_median", 1000, 1),
     ("gap p99, ms", "gap_p99", 1000, 1),
     ("engine's CPU-s/1000 tokens", "engine_cpu_per_1000_tokens", 1, 3),
@@ -23,7 +26,10 @@ _COLUMNS = [
 ]
 _RATIOS = [
     ("tokens/s", "tokens_per_second"),
-    ("first p99", "first_response_p99"),
+    ("TTFT", "first_response_median"),
+    ("TTFT p99", "first_response_p99"),
+    ("ITL", "inter_token_median"),
+    ("ITL p99", "inter_token_p99"),
     ("gap p99", "gap_p99"),
     ("other CPU", "other_cpu_per_1000_tokens"),
     ("all CPU", "cpu_per_1000_tokens"),
@@ -32,9 +38,9 @@ _RATIOS = [
 
 def tables(results: Sequence[Result], baseline: str, work: Work, rounds: int) -> list[Table]:
     """What was measured with one count of streams, and the ratios to the baseline."""
-    streams = f"{results[0].streams} at the same time"
+    streams = f"{results[0].streams} at the same time, prompts of {work.prompt_tokens} tokens"
     absolute = Table(
-        f"{streams}, {work.tokens} tokens each; medians of {rounds} rounds", ["", *(title for title, *_ in _COLUMNS)]
+        f"{streams}, answers of {work.tokens}; medians of {rounds} rounds", ["", *(title for title, *_ in _COLUMNS)]
     )
     relative = Table(f"{streams}, as ratios to {baseline} (lowest to highest)", ["", *(title for title, _ in _RATIOS)])
     for result in results:
@@ -74,10 +80,10 @@ def bare_note(speeds: Sequence[float], results: Sequence[Result]) -> str:
 
     Args:
         speeds: Tokens a second, one of each round.
-        results: What was measured in the same rounds.
+        results: What was measured in the same rounds; a model without an engine is left out.
     """
     shares = []
-    for result in results:
+    for result in (result for result in results if result.contender != FLOOR):
         ratios = [its / bare for its, bare in zip(result.values("tokens_per_second"), speeds, strict=True)]
         shares.append(f"{result.contender} {statistics.median(ratios):.2f}")
     return (
@@ -108,20 +114,27 @@ def _median(values: Sequence[float], factor: float, digits: int) -> str:
     return f"{factor * statistics.median(values):.{digits}f}" if values else ""
 
 
-def as_json(results: Sequence[Result], machine: str, work: Work) -> dict[str, Any]:
-    """Everything, with the median ratios."""
+def as_json(findings: Findings, machine: str, tokens: int) -> dict[str, Any]:
+    """Everything, with the median ratios. `tokens`: of each answer."""
     return {
         "machine": machine,
-        "work": asdict(work),
+        "tokens": tokens,
+        "starts": findings.starts,
+        "engine": [
+            {"prompt_tokens": prompt, "streams": streams, "tokens_per_second": speeds}
+            for prompt, by_streams in findings.engine.items()
+            for streams, speeds in by_streams.items()
+        ],
         "results": [
             {
                 "contender": result.contender,
+                "prompt_tokens": result.prompt_tokens,
                 "streams": result.streams,
                 "rounds": [asdict(sample) for sample in result.samples],
                 "ratios": {
                     measure: statistics.median(ratios) for measure in MEASURES if (ratios := result.ratios(measure))
                 },
             }
-            for result in results
+            for result in findings.results
         ],
     }

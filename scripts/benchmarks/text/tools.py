@@ -43,6 +43,8 @@ class Timings:
     """From each request to its first response."""
     gaps: list[float]
     """Between two responses of a request, of all requests."""
+    spans: list[float]
+    """From each request's first response to its last."""
 
 
 def require() -> None:
@@ -126,12 +128,13 @@ def timings(contender: Contender, work: Work, streams: int, requests: int) -> Ti
 
 def timings_of(requests: list[dict[str, Any]]) -> Timings:
     """Out of the requests of perf_analyzer's profile."""
-    first, gaps = [], []
+    first, gaps, spans = [], [], []
     for request in requests:
         moments = [moment / 1e9 for moment in _moments(request)]
         first.append(moments[0] - request["timestamp"] / 1e9)
         gaps += [later - earlier for earlier, later in itertools.pairwise(moments)]
-    return Timings(first, gaps)
+        spans.append(moments[-1] - moments[0])
+    return Timings(first, gaps, spans)
 
 
 def _moments(request: dict[str, Any]) -> list[int]:

@@ -62,7 +62,7 @@ def bare_engine(server: Server, work: Work, streams: int, requests: int) -> floa
 
     Args:
         server: Whose text engine it is to be like.
-        work: How many tokens an answer has; the prompts are of 12 random tokens.
+        work: How many tokens a prompt and an answer have; those of the prompts are random.
         streams: Requests at the same time.
         requests: In all.
 
@@ -73,7 +73,8 @@ def bare_engine(server: Server, work: Work, streams: int, requests: int) -> floa
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "found.json"
         command = [str(_COMMAND), "bench", "throughput", "--async-engine", "--output-json", str(found)]
-        command += ["--model", *options(arguments), "--dataset-name", "random", "--random-input-len", "12"]
+        command += ["--model", *options(arguments), "--dataset-name", "random"]
+        command += ["--random-input-len", str(work.prompt_tokens)]
         command += ["--random-output-len", str(work.tokens), "--num-prompts", str(requests)]
         log = RUN / "benchmark-bare-engine.log"
         name = "vllm bench throughput"
@@ -143,6 +144,6 @@ def _named_vllm() -> Path:
 
 def _is_healthy(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=5).is_success
+        return httpx.get(url, timeout=5, trust_env=False).is_success
     except httpx.HTTPError:
         return False

@@ -4,9 +4,9 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from image_engine.errors import InvalidArgument, SetupError
 from image_engine.parameters import BY_NAME
@@ -56,8 +56,8 @@ class ModelSettings(BaseModel):
     cuda_graphs: bool = True
     """On a GPU: make steps of a kind that comes again by CUDA graphs; not with CPU offload."""
     compile: bool = False
-    """Compile the UNet and the VAE's decoder for images of the default size, which takes minutes at the first start;
-    not with CPU offload. Pictures then differ from the plain pipeline's in rounding."""
+    """Compile the UNet, and on a GPU the VAE's decoder, for images of the default size, which takes minutes at the
+    first start; not with CPU offload. Pictures then differ from the plain pipeline's in rounding."""
     enable_cpu_offload: bool = False
     enable_attention_slicing: bool = False
     enable_vae_slicing: bool = False
@@ -74,6 +74,12 @@ class ModelSettings(BaseModel):
             except InvalidArgument as error:
                 raise ValueError(str(error)) from None
         return defaults
+
+    @model_validator(mode="after")
+    def _can_be_compiled(self) -> Self:
+        if self.compile and self.enable_attention_slicing:
+            raise ValueError("compile and enable_attention_slicing exclude each other")
+        return self
 
     def default(self, name: str) -> Any:
         """What a request parameter is where it is not given."""

@@ -55,7 +55,7 @@ class ImageModel:
         denoiser = Denoiser(pipeline, cuda_graphs=graphs)
         budget = _measure(settings, device, encoder, denoiser, decoder, steps_at_a_time=2 if graphs else 1)
         if settings.compile and not offloaded:
-            _compile(settings, encoder, denoiser, decoder)
+            _compile(settings, budget, encoder, denoiser, decoder if device.type == "cuda" else None)
         side = _MEASURED_SIDE[device.type]
         return cls(
             encoder=encoder,
@@ -123,8 +123,13 @@ def _measure(
     return MemoryBudget(available, step / pixels, decode / pixels, settings.max_batch_size)
 
 
-def _compile(settings: ModelSettings, encoder: PromptEncoder, denoiser: Denoiser, decoder: Decoder) -> None:
+def _compile(
+    settings: ModelSettings, budget: MemoryBudget, encoder: PromptEncoder, denoiser: Denoiser, decoder: Decoder | None
+) -> None:
     """Compiles for images of the default size, and for single rows too if the default needs no negative prompt.
+
+    Not the decoder on a CPU: its thread has fewer of PyTorch's than this one, for which it would be compiled again
+    while requests wait.
 
     Raises:
         SetupError: It cannot be compiled.
@@ -133,20 +138,23 @@ def _compile(settings: ModelSettings, encoder: PromptEncoder, denoiser: Denoiser
     guided = denoiser.needs_negative(guidance_scale)
     home = Home((height // 8, width // 8), (1 + guided, 2 * settings.max_batch_size))
     denoiser.compile(home)
-    decoder.compile(home)
+    if decoder:
+        decoder.compile(home)
     embeddings = encoder.encode("", None, guided=guided)
     drawings = [
         denoiser.start(
             embeddings, width=width, height=height, steps=2, guidance_scale=guidance_scale, scheduler="euler", seed=0
         )
-        for _ in range(2)
+        for _ in range(min(2, budget.capacity((width, height))))
     ]
     try:
         denoiser.step(drawings[:1])
         denoiser.step(drawings)
-        decoder.decode(drawings[0].latents)
+        if decoder:
+            decoder.decode(drawings[0].latents)
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
+        cause = getattr(error, "inner_exception", error)  # of PyTorch's own, which only says which compiler it was
+        reason = str(cause).strip().partition("\n")[0]
         raise SetupError(f"compile: {settings.model} could not be compiled: {reason}") from error
 
 
