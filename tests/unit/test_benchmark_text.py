@@ -166,8 +166,8 @@ def test_ratios_are_those_of_a_round_and_what_was_not_measured_has_none() -> Non
     absolute, relative = tables.tables([Result("vllm serve", 8, theirs, theirs), result], "vllm serve", WORK, 2)
     assert [row[0] for row in absolute.rows] == ["vllm serve", "Triton"]
     same = "1.00 (1.00 to 1.00)"
-    assert relative.columns[1:4] == ["tokens/s", "TTFT", "TTFT p99"]
-    assert relative.rows == [["Triton", "1.50 (1.00 to 2.00)", *[same] * 4, "", same, same]]
+    assert relative.columns[1:] == ["tokens/s", "TTFT", "TTFT p99", "ITL", "ITL p99", "other CPU", "all CPU"]
+    assert relative.rows == [["Triton", "1.50 (1.00 to 2.00)", *[same] * 6]]
     assert relative.notes == ["Meanwhile what other programs took is unknown."]
     assert absolute.title == "8 at the same time, prompts of 1 tokens, answers of 64; medians of 2 rounds"
     (found,) = tables.as_json(Findings([result]), "here", 64)["results"]

@@ -37,18 +37,21 @@ _RATIOS = [
 
 
 def tables(results: Sequence[Result], baseline: str, work: Work, rounds: int) -> list[Table]:
-    """What was measured with one count of streams, and the ratios to the baseline."""
+    """What was measured with one count of streams, and the ratios to the baseline; what nobody has is left out."""
     streams = f"{results[0].streams} at the same time, prompts of {work.prompt_tokens} tokens"
+    others = [result for result in results if result.contender != baseline]
+    columns = [column for column in _COLUMNS if any(result.values(column[1]) for result in results)]
+    ratios = [ratio for ratio in _RATIOS if any(result.ratios(ratio[1]) for result in others)]
     absolute = Table(
-        f"{streams}, answers of {work.tokens}; medians of {rounds} rounds", ["", *(title for title, *_ in _COLUMNS)]
+        f"{streams}, answers of {work.tokens}; medians of {rounds} rounds", ["", *(title for title, *_ in columns)]
     )
-    relative = Table(f"{streams}, as ratios to {baseline} (lowest to highest)", ["", *(title for title, _ in _RATIOS)])
+    relative = Table(f"{streams}, as ratios to {baseline} (lowest to highest)", ["", *(title for title, _ in ratios)])
     for result in results:
-        cells = [_median(result.values(measure), factor, digits) for _, measure, factor, digits in _COLUMNS]
+        cells = [_median(result.values(measure), factor, digits) for _, measure, factor, digits in columns]
         absolute.rows.append([result.contender, *cells])
-        if result.contender != baseline:
-            ratios = [result.ratios(measure) for _, measure in _RATIOS]
-            relative.rows.append([result.contender, *(spread(some) if some else "" for some in ratios)])
+    for result in others:
+        of_result = [result.ratios(measure) for _, measure in ratios]
+        relative.rows.append([result.contender, *(spread(some) if some else "" for some in of_result)])
     relative.notes.append(_company(results))
     return [absolute, relative]
 
