@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from benchmarks.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT = 240  # seconds
-CRASH = "Signal ("  # how tritonserver's report of its own crash begins
+CRASH = re.compile(r"^Signal \((?!2\)|15\))", re.MULTILINE)  # how tritonserver's report of its own crash begins
 
 _logs: list[Path] = []  # folders
 
@@ -32,10 +33,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
     if not terminalreporter.stats.keys() & {"failed", "error"}:
         return
     for log in (log for folder in _logs for log in sorted(folder.glob("tritonserver.log*"))):
-        before, crash, stack = log.read_text(errors="replace").partition(CRASH)
-        if crash:
+        text = log.read_text(errors="replace")
+        if crash := CRASH.search(text):
             terminalreporter.section(f"tritonserver crashed: {log.relative_to(ROOT)}")
-            terminalreporter.line("\n".join([*before.splitlines()[-15:], crash + stack[:4_000]]))
+            before, stack = text[: crash.start()], text[crash.start() :]
+            terminalreporter.line("\n".join([*before.splitlines()[-15:], stack[:4_000]]))
 
 
 @dataclass

@@ -149,8 +149,7 @@ class Measurement:
 
     def _engine(self, variant: str) -> None:
         on_gpu, side = self._device.type == "cuda", self._effort.side
-        most = max(self._effort.counts)
-        plain = ModelSettings(model="random", cuda_graphs=False, max_batch_size=most).model_copy(
+        plain = ModelSettings(model="random", cuda_graphs=False, max_batch_size=max(self._effort.counts)).model_copy(
             update={"defaults": {"width": side, "height": side}}  # unchecked: tests draw smaller than requests may
         )
         ways = {"": plain}

@@ -17,8 +17,8 @@ class Home:
 
     latent_size: tuple[int, int]
     """Height and width, an eighth of the image's."""
-    rows: tuple[int, int]
-    """The fewest and the most in a call of the UNet. A single one would be compiled apart from all others."""
+    least_rows: int
+    """In a call of the UNet, from where on it is compiled; a single one is compiled apart from all others."""
 
 
 class CompiledUNet:
@@ -31,13 +31,11 @@ class CompiledUNet:
         self._home = home
 
     def __call__(self, sample: torch.Tensor, timesteps: torch.Tensor, **more: Any) -> Any:
-        least, most = self._home.rows
-        rows = len(sample)
-        if sample.shape[-2:] != self._home.latent_size or not least <= rows <= most:
+        if sample.shape[-2:] != self._home.latent_size or len(sample) < self._home.least_rows:
             return self._unet(sample, timesteps, **more)
-        if rows > 1:
+        if len(sample) > 1:
             for tensor in _tensors((sample, timesteps, more)):
-                torch._dynamo.mark_dynamic(tensor, 0, min=2, max=most)
+                torch._dynamo.maybe_mark_dynamic(tensor, 0)
         return self._compiled(sample, timesteps, **more)
 
 

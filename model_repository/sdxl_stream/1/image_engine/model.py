@@ -136,20 +136,21 @@ def _compile(
     """
     width, height, guidance_scale = map(settings.default, ("width", "height", "guidance_scale"))
     guided = denoiser.needs_negative(guidance_scale)
-    home = Home((height // 8, width // 8), (1 + guided, 2 * settings.max_batch_size))
+    home = Home((height // 8, width // 8), least_rows=1 + guided)
     denoiser.compile(home)
     if decoder:
         decoder.compile(home)
     embeddings = encoder.encode("", None, guided=guided)
     drawings = [
         denoiser.start(
-            embeddings, width=width, height=height, steps=2, guidance_scale=guidance_scale, scheduler="euler", seed=0
+            embeddings, width=width, height=height, steps=3, guidance_scale=guidance_scale, scheduler="euler", seed=0
         )
-        for _ in range(min(2, budget.capacity((width, height))))
+        for _ in range(budget.capacity((width, height)))
     ]
     try:
-        denoiser.step(drawings[:1])
-        denoiser.step(drawings)
+        # PyTorch may have other kernels for many rows than for few, such as for 16 on a CPU: one compilation each.
+        for images in sorted({1, min(2, len(drawings)), len(drawings)}):
+            denoiser.step(drawings[:images])
         if decoder:
             decoder.decode(drawings[0].latents)
     except Exception as error:
