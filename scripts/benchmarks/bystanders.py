@@ -45,7 +45,7 @@ class Bystanders:
         machine = psutil.cpu_times()
         busy = machine.user + machine.nice + machine.system + machine.irq + machine.softirq + machine.steal
         ours = {os.getpid(), *self._servers}
-        ours |= {process.pid for pid in self._servers for process in processes.descendants(pid)}
+        ours |= {process.pid for pid in ours for process in processes.descendants(pid)}
         tools = resource.getrusage(resource.RUSAGE_CHILDREN)  # those that have ended
         return busy - sum(map(_used_by, ours)) - tools.ru_utime - tools.ru_stime
 

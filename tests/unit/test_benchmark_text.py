@@ -24,7 +24,7 @@ from benchmarks.text.comparison import Findings, Result, Sample, percentile, per
 from benchmarks.text.contenders import Work, openai, text_of, triton_grpc, triton_http, unpaced
 
 WORK = Work("Once", 1, 64)
-SAMPLE = Sample(2.0, 128.0, 64.0, 0.1, 0.2, 0.01, 0.02, 0.003, 0.004, 0.5, 1.0, 1.5, 1e9)
+SAMPLE = Sample(2.0, 128.0, 100.0, 64.0, 0.1, 0.2, 0.01, 0.02, 0.003, 0.004, 0.5, 1.0, 1.5, 1e9)
 
 
 def test_all_ask_for_the_same_tokens() -> None:

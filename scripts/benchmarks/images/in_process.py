@@ -1,17 +1,21 @@
-"""The plain pipeline and the server's image engine in this process, without any server.
+"""The plain pipeline and the server's image engine without any server, each in a process of its own.
 
-Both stay loaded, and the one that waits takes no processor time. Both have as many threads of PyTorch's for an
-operation as the server's engine has, one for each core.
+In one process they would not be what they are alone: the more threads OpenMP has there, the sooner it puts them to
+sleep between two operations, and with both models' threads a small model's step takes twice as long. Both stay loaded,
+and the one that waits takes no processor time. Both have as many of PyTorch's threads as the server's engine, one for
+each core.
 """
 
 import asyncio
 import importlib.machinery
+import multiprocessing
 import os
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -23,51 +27,39 @@ from benchmarks.images.requests import GUIDANCE_SCALE, SCHEDULER, ImageRequest
 from benchmarks.images.systems import REQUEST_TIMEOUT, Steps
 
 _TRITON = "triton_python_backend_utils"
+_LOAD_TIMEOUT = 600.0  # seconds
 
 
 class PlainPipeline:
-    """The pipeline in a thread of this process, one image after the other.
+    """The pipeline in a process of its own, one image after the other.
 
     Args:
         folder: Folder `sdxl_stream/1` of the server's model repository, see `plain_pipeline.load`.
+
+    Raises:
+        BenchmarkError: It cannot be loaded.
     """
 
     name = "plain pipeline"
 
     def __init__(self, folder: Path) -> None:
-        # One thread for good: PyTorch keeps a pool of threads for each thread that calls it.
-        self._thread = ThreadPoolExecutor(1, "plain-pipeline")
-        # Loaded before anything else is: two threads that import the same libraries get in each other's way.
-        try:
-            self._pipeline = self._thread.submit(_load_pipeline, folder).result()
-        except Exception as error:  # the loader's own, which can be imported only from `folder`
-            raise BenchmarkError(f"the {self.name} could not be loaded: {error}") from error
+        self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        if failure := self._process.submit(_load_pipeline, folder).result(_LOAD_TIMEOUT):
+            raise BenchmarkError(f"the {self.name} could not be loaded: {failure}")
 
     async def draw(self, request: ImageRequest) -> bytes:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._draw, request)
+        drawn = asyncio.get_running_loop().run_in_executor(self._process, _draw, request)
+        try:
+            return await asyncio.wait_for(drawn, REQUEST_TIMEOUT)
+        except (TimeoutError, BrokenProcessPool, RuntimeError) as error:
+            raise DrawingFailed(f"{self.name}: {error!r}") from error
 
     async def steps(self) -> None:
         return None
 
     def close(self) -> None:
-        """Lets go of the model's memory."""
-        self._thread.shutdown(cancel_futures=True)
-        del self._pipeline
-
-    def _draw(self, request: ImageRequest) -> bytes:
-        try:
-            files = plain_pipeline.draw(
-                self._pipeline,
-                [request.prompt],
-                [request.seed],
-                width=request.side,
-                height=request.side,
-                steps=request.steps,
-                guidance_scale=GUIDANCE_SCALE,
-            )
-        except Exception as error:
-            raise DrawingFailed(f"{self.name}: {error!r}") from error
-        return files[0]
+        """Ends the process."""
+        self._process.shutdown(cancel_futures=True)
 
 
 class Engine:
@@ -205,13 +197,34 @@ def _stand_in_for_triton() -> None:
         sys.modules[_TRITON] = module
 
 
-def _load_pipeline(folder: Path) -> Any:
+_pipeline: Any = None  # in the process of the plain pipeline
+
+
+def _load_pipeline(folder: Path) -> str | None:
+    """What went wrong."""
+    global _pipeline
     import torch
 
     _quieten()
-    # A thread starts with the number that any other thread set last: the engine's decoding thread takes half the cores.
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    return plain_pipeline.load(folder)
+    try:
+        _pipeline = plain_pipeline.load(folder)
+    except Exception as error:  # of a kind that only this process knows
+        return str(error)
+    return None
+
+
+def _draw(request: ImageRequest) -> bytes:
+    (file,) = plain_pipeline.draw(
+        _pipeline,
+        [request.prompt],
+        [request.seed],
+        width=request.side,
+        height=request.side,
+        steps=request.steps,
+        guidance_scale=GUIDANCE_SCALE,
+    )
+    return file
 
 
 def _quieten() -> None:

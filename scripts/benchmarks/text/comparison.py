@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import TypeVar
 
@@ -38,6 +38,8 @@ class Sample:
 
     requests_per_second: float
     tokens_per_second: float
+    profiled_tokens_per_second: float | None
+    """With perf_analyzer, which takes more of the processor, as the load."""
     responses_per_request: float
     first_response_median: float | None
     first_response_p99: float | None
@@ -131,7 +133,25 @@ def compare(
                 again = partial(measure, contender, servers, work, streams, effort.seconds)
                 samples[contender.name].append(persistently(again, say))
             each_round(streams)
-        yield [Result(name, streams, found, samples[baseline], work.prompt_tokens) for name, found in samples.items()]
+        theirs = samples[baseline]
+        yield [
+            Result(
+                contender.name,
+                streams,
+                samples[contender.name],
+                _as_profiled(theirs) if contender.is_grpc else theirs,
+                work.prompt_tokens,
+            )
+            for contender in contenders
+        ]
+
+
+def _as_profiled(samples: Sequence[Sample]) -> list[Sample]:
+    """As they are with the load that those over gRPC always have."""
+    return [
+        replace(sample, tokens_per_second=sample.profiled_tokens_per_second or sample.tokens_per_second)
+        for sample in samples
+    ]
 
 
 def persistently(attempt: Callable[[], _Found], say: Callable[[str], None]) -> _Found:
@@ -179,6 +199,7 @@ def measure(contender: Contender, servers: Collection[int | None], work: Work, s
     return Sample(
         requests_per_second=throughput.requests_per_second,
         tokens_per_second=throughput.requests_per_second * work.tokens,
+        profiled_tokens_per_second=timed.requests_per_second * work.tokens if timed else None,
         responses_per_request=throughput.responses_per_request,
         first_response_median=statistics.median(timed.first) if timed else None,
         first_response_p99=percentile(timed.first, 99) if timed else None,

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class Timings:
     """Between two responses of a request, of all requests."""
     spans: list[float]
     """From each request's first response to its last."""
+    requests_per_second: float = 0.0
+    """As in `Throughput`."""
 
 
 def require() -> None:
@@ -123,7 +125,8 @@ def timings(contender: Contender, work: Work, streams: int, requests: int) -> Ti
     Raises:
         BenchmarkError: A request failed.
     """
-    return timings_of(_profiled(contender, work, streams, requests))
+    found = _profiled(contender, work, streams, requests)
+    return replace(timings_of(found), requests_per_second=throughput_of(found, streams).requests_per_second)
 
 
 def timings_of(requests: list[dict[str, Any]]) -> Timings:
