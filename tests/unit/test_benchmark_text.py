@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -227,16 +228,29 @@ def test_the_engine_is_its_worker_too_and_a_process_that_ended_is_none() -> None
 
 
 def test_only_programs_outside_are_bystanders() -> None:
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+    # An orphan: what the benchmark itself has started is no bystander.
+    busy = f"{sys.executable} -c 'while True: pass'"
+    shell = subprocess.run(
+        ["sh", "-c", f"{busy} >/dev/null 2>&1 & echo $!"], capture_output=True, text=True, timeout=10
+    )
+    pid = int(shell.stdout)
+    try:
+        outside, inside = Bystanders(), Bystanders(pid)
+        while usage.of_tree(pid).other_seconds < 1:
+            time.sleep(0.05)
+        assert outside.share is not None
+        assert inside.share is not None
+        assert outside.share > inside.share + 0.2
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
         try:
-            outside, inside = Bystanders(), Bystanders(busy.pid)
-            while usage.of_tree(busy.pid).other_seconds < 1:
+            mine, all_but_mine = Bystanders(), Bystanders(child.pid)
+            while usage.of_tree(child.pid).other_seconds < 1:
                 time.sleep(0.05)
-            assert outside.share is not None
-            assert inside.share is not None
-            assert outside.share > inside.share + 0.2
+            assert mine.share == pytest.approx(all_but_mine.share, abs=0.2)
         finally:
-            busy.kill()
+            child.kill()
     assert Bystanders(os.getpid(), None).share is None
     assert Bystanders(None).cores == "unknown"
 
