@@ -1,7 +1,6 @@
 """One more model in the server that is measured, for as long as it takes."""
 
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ import httpx
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.server import Server
+from launcher import readiness
 
 _LOAD_TIMEOUT = 600.0  # seconds
 _UNLOAD_TIMEOUT = 120.0
@@ -39,7 +39,14 @@ def loaded(server: Server, source: Path, modules: Sequence[Path] = ()) -> Iterat
             yield name
         finally:
             _ask(server, name, "unload", _UNLOAD_TIMEOUT)
-            _wait_until_unloaded(server, name)
+            probe = readiness.Probe(server.http_url)
+            if not readiness.wait(
+                done=lambda: probe.model_state(name) == "UNAVAILABLE",
+                give_up=lambda: False,
+                timeout=_UNLOAD_TIMEOUT,
+                tick=lambda: None,
+            ):
+                raise BenchmarkError(f"{name} is not unloaded after {_UNLOAD_TIMEOUT:g} s")
     finally:
         shutil.rmtree(folder)
 
@@ -51,21 +58,3 @@ def _ask(server: Server, name: str, action: str, timeout: float) -> None:
         raise BenchmarkError(f"Triton could not {action} {name}: {error!r}") from error
     if answer.is_error:
         raise BenchmarkError(f"Triton could not {action} {name}: {answer.text}")
-
-
-def _wait_until_unloaded(server: Server, name: str) -> None:
-    deadline = time.monotonic() + _UNLOAD_TIMEOUT
-    while time.monotonic() < deadline:
-        if _is_unloaded(server, name):
-            return
-        time.sleep(0.2)
-    raise BenchmarkError(f"{name} is not unloaded after {_UNLOAD_TIMEOUT:g} s")
-
-
-def _is_unloaded(server: Server, name: str) -> bool:
-    """False also while Triton does not say, as may happen while another model loads."""
-    try:
-        index = httpx.post(f"{server.http_url}/v2/repository/index", timeout=10, trust_env=False).json()
-    except (httpx.HTTPError, ValueError):
-        return False
-    return all(entry.get("state") == "UNAVAILABLE" for entry in index if entry["name"] == name)

@@ -112,9 +112,7 @@ def started(
     try:
         yield process
     finally:
-        began = time.monotonic()
-        processes.stop(process, _STOP_TIMEOUT)
-        if time.monotonic() - began > _STOP_TIMEOUT:
+        if not processes.stop(process, _STOP_TIMEOUT):
             raise BenchmarkError(f"{name} did not stop within {_STOP_TIMEOUT:g} s and was killed: see {shown(log)}")
     log.unlink()
 

@@ -141,8 +141,10 @@ def reap_orphans(keep: Iterable[int]) -> None:
         collect([child.pid])
 
 
-def stop(process: subprocess.Popen[bytes], grace: float) -> None:
-    """SIGTERM, up to `grace` seconds for an orderly end, then SIGKILL for the process and all below it."""
+def stop(process: subprocess.Popen[bytes], grace: float) -> bool:
+    """SIGTERM, up to `grace` seconds for an orderly end, then SIGKILL for the process and all below it; whether the
+    process ended by itself.
+    """
     tree = descendants(process.pid)
     if process.poll() is None:
         process.terminate()
@@ -150,7 +152,9 @@ def stop(process: subprocess.Popen[bytes], grace: float) -> None:
         while process.poll() is None and time.monotonic() < deadline:
             tree |= descendants(process.pid)
             time.sleep(0.1)
-    if process.poll() is None:
+    in_order = process.poll() is not None
+    if not in_order:
         process.kill()
     process.wait()
     end(tree)
+    return in_order

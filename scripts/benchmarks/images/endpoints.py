@@ -37,8 +37,8 @@ async def over_http(server: Server, model: str, name: str) -> AsyncIterator[Syst
     host = server.http_url.removeprefix("http://")
     async with tritonclient.http.aio.InferenceServerClient(
         host,
-        conn_limit=0,
-        conn_timeout=REQUEST_TIMEOUT,  # as many connections as there are requests
+        conn_limit=0,  # as many connections as there are requests
+        conn_timeout=REQUEST_TIMEOUT,
     ) as client:
         yield TritonModel(server, tritonclient.http, client, model, name, {}, batched=False)
 

@@ -15,7 +15,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -44,14 +43,18 @@ class PlainPipeline:
 
     def __init__(self, folder: Path) -> None:
         self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-        if failure := self._process.submit(_load_pipeline, folder).result(_LOAD_TIMEOUT):
+        try:
+            failure = self._process.submit(_load_pipeline, folder).result(_LOAD_TIMEOUT)
+        except Exception as error:  # the process ended, or is not done
+            failure = repr(error)
+        if failure:
             raise BenchmarkError(f"the {self.name} could not be loaded: {failure}")
 
     async def draw(self, request: ImageRequest) -> bytes:
         drawn = asyncio.get_running_loop().run_in_executor(self._process, _draw, request)
         try:
             return await asyncio.wait_for(drawn, REQUEST_TIMEOUT)
-        except (TimeoutError, BrokenProcessPool, RuntimeError) as error:
+        except Exception as error:
             raise DrawingFailed(f"{self.name}: {error!r}") from error
 
     async def steps(self) -> None:

@@ -55,7 +55,7 @@ def _command(
     """The command and the environment that the launcher would give it, but for the backend."""
     names = ("triton_http_port", "triton_grpc_port", "triton_metrics_port")
     settings = load_settings(ROOT / ".env").model_copy(
-        update=dict(zip(names, ports, strict=True)) | {"serve": frozenset({"text"}), "triton_host": "127.0.0.1"}
+        update=dict(zip(names, ports, strict=True)) | {"serve": ["text"], "triton_host": "127.0.0.1"}
     )
     try:
         found = preflight.check(settings)

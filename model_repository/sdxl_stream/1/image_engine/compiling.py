@@ -4,11 +4,11 @@ Every new shape would be compiled anew, for minutes and while requests wait, so 
 they are. How many images are in a step is a dimension that is left open.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_iter
 
 
 @dataclass(frozen=True)
@@ -34,31 +34,21 @@ class CompiledUNet:
         if sample.shape[-2:] != self._home.latent_size or len(sample) < self._home.least_rows:
             return self._unet(sample, timesteps, **more)
         if len(sample) > 1:
-            for tensor in _tensors((sample, timesteps, more)):
-                torch._dynamo.maybe_mark_dynamic(tensor, 0)
+            for value in tree_iter((sample, timesteps, more)):
+                if isinstance(value, torch.Tensor):
+                    torch._dynamo.maybe_mark_dynamic(value, 0)
         return self._compiled(sample, timesteps, **more)
 
 
-class CompiledVAE:
-    """Decodes latents as a VAE does, compiled at home: one image after the other, as that is one shape."""
+class CompiledDecoding:
+    """A VAE's `decode`, called as before and compiled at home: one image after the other, as that is one shape."""
 
-    def __init__(self, vae: Any, home: Home) -> None:
-        self._decode = vae.decode
-        self._compiled = torch.compile(vae.decode, fullgraph=True)
+    def __init__(self, decode: Any, home: Home) -> None:
+        self._decode = decode
+        self._compiled = torch.compile(decode, fullgraph=True)
         self._home = home
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pictures [n, 3, 8 * height, 8 * width] of latents [n, channels, height, width]."""
+    def __call__(self, latents: torch.Tensor, **more: Any) -> Any:
         if latents.shape[-2:] != self._home.latent_size:
-            return self._decode(latents, return_dict=False)[0]
-        return torch.cat([self._compiled(one, return_dict=False)[0] for one in latents.split(1)])
-
-
-def _tensors(values: Any) -> Iterator[torch.Tensor]:
-    if isinstance(values, torch.Tensor):
-        yield values
-    elif isinstance(values, dict):
-        yield from _tensors(tuple(values.values()))
-    elif isinstance(values, tuple):
-        for value in values:
-            yield from _tensors(value)
+            return self._decode(latents, **more)
+        return (torch.cat([self._compiled(one, **more)[0] for one in latents.split(1)]),)

@@ -81,10 +81,6 @@ class ModelSettings(BaseModel):
             raise ValueError("compile and enable_attention_slicing exclude each other")
         return self
 
-    def default(self, name: str) -> Any:
-        """What a request parameter is where it is not given."""
-        return self.defaults.get(name, BY_NAME[name].default)
-
 
 @dataclass(frozen=True)
 class ModelSetup:

@@ -1,11 +1,13 @@
 """From latents to pictures: the VAE's decoder, and a cheap preview without it."""
 
+from typing import Any
+
 import torch
 from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 from torch.nn.functional import avg_pool2d, interpolate
 
-from image_engine.compiling import CompiledVAE, Home
+from image_engine.compiling import CompiledDecoding, Home
 
 _PATCHES = 8  # a side, of one colour each, in the latents that the preview's projection is fitted to
 _PATCH = 4  # latents a side
@@ -22,12 +24,12 @@ class Decoder:
         self._factor = pipeline.vae_scale_factor
         if self._vae.dtype == torch.float16 and self._vae.config.force_upcast:
             self._vae.to(torch.float32)  # Stable Diffusion XL's VAE overflows in half precision; once, for good
-        self._compiled: CompiledVAE | None = None
+        self._called: Any = self._vae.decode
         self._to_rgb = self._fit_projection()
 
     def compile(self, home: Home) -> None:
         """Has the decoder compiled for images of one size, with the next of them."""
-        self._compiled = CompiledVAE(self._vae, home)
+        self._called = CompiledDecoding(self._vae.decode, home)
 
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor) -> list[Image.Image]:
@@ -49,9 +51,7 @@ class Decoder:
             latents = latents * deviation / config.scaling_factor + mean
         else:
             latents = latents / config.scaling_factor
-        if self._compiled is not None:
-            return self._compiled.decode(latents)
-        return self._vae.decode(latents, return_dict=False)[0]
+        return self._called(latents, return_dict=False)[0]
 
     @torch.inference_mode()
     def _fit_projection(self) -> torch.Tensor:

@@ -15,6 +15,7 @@ from image_engine.denoising import Denoiser, Drawing
 from image_engine.errors import SetupError
 from image_engine.loading import find_device, load_pipeline
 from image_engine.memory import MemoryBudget, peak_bytes, working_memory
+from image_engine.parameters import default_of
 from image_engine.prompts import PromptEncoder
 
 if TYPE_CHECKING:  # it is made of Triton's tensors, without which a model can be measured
@@ -134,7 +135,9 @@ def _compile(
     Raises:
         SetupError: It cannot be compiled.
     """
-    width, height, guidance_scale = map(settings.default, ("width", "height", "guidance_scale"))
+    width, height, guidance_scale = (
+        default_of(name, settings.defaults) for name in ("width", "height", "guidance_scale")
+    )
     guided = denoiser.needs_negative(guidance_scale)
     home = Home((height // 8, width // 8), least_rows=1 + guided)
     denoiser.compile(home)

@@ -98,3 +98,8 @@ PARAMETERS = (
 
 BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
 """By the tensor's name."""
+
+
+def default_of(name: str, defaults: Mapping[str, Any]) -> Any:
+    """What a parameter is where a request does not give it: `defaults` are the model's own."""
+    return defaults.get(name, BY_NAME[name].default)

@@ -11,7 +11,7 @@ import triton_python_backend_utils as pb_utils
 
 from image_engine.errors import InvalidArgument
 from image_engine.origin import readable_id, trace_headers
-from image_engine.parameters import BY_NAME, MOST_CHARACTERS, PARAMETERS, Parameter
+from image_engine.parameters import MOST_CHARACTERS, PARAMETERS, Parameter, default_of
 
 HEALTH_CHECK = "health_check"
 """Request parameter: answered at once, without drawing, by a model that can take requests."""
@@ -122,7 +122,7 @@ def _value(request: Any, parameter: Parameter, defaults: Mapping[str, Any]) -> A
     if tensor is None and parameter.required:  # Triton 2.51 lets a request without it pass if it has another input
         raise InvalidArgument(f"{parameter.name}: must be given: {parameter.allowed}")
     if tensor is None:
-        return defaults.get(parameter.name, BY_NAME[parameter.name].default)
+        return default_of(parameter.name, defaults)
     array = tensor.as_numpy().reshape(-1)
     if array.size != 1:
         raise InvalidArgument.of(parameter.name, f"{array.size} elements", "one element, shape [1]")
