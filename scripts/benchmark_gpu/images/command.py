@@ -24,6 +24,9 @@ def images(
     compile: Annotated[
         bool, typer.Option("--compile/--no-compile", help="Also torch.compile, which takes minutes.")
     ] = True,
+    only_engine: Annotated[
+        bool, typer.Option("--only-engine", help="Leaves out what each optimisation does to the plain pipeline.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the report to this file, as Markdown.")] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file, as they come.")] = None,
 ) -> None:
@@ -43,7 +46,7 @@ def images(
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         say(f"making the model on {machine.device()}")
         pipeline = make_pipeline(size, device, getattr(torch, dtype))
-        effort = Effort(side, steps, images_at_a_time, repeats, compile)
+        effort = Effort(side, steps, images_at_a_time, repeats, compile, only_engine)
         findings = Findings(json)
         weights = sum(weight.numel() for weight in pipeline.unet.parameters()) / 1e9
         report.machine = (

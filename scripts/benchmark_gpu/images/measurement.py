@@ -37,6 +37,8 @@ class Effort:
     """Images at a time."""
     repeats: int
     with_compile: bool
+    only_engine: bool
+    """No other variant than the first."""
 
 
 @dataclass
@@ -81,7 +83,7 @@ class Measurement:
     def run(self) -> None:
         """Everything."""
         self._floors()
-        for variant in VARIANTS:
+        for variant in VARIANTS[:1] if self._effort.only_engine else VARIANTS:
             if variant.is_compiled and not self._effort.with_compile:
                 continue
             variant.apply(self._pipeline)
