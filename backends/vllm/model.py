@@ -45,7 +45,7 @@ class TritonPythonModel:
         from text_backend.responses import ResponseStream
 
         for request in requests:
-            stream = ResponseStream(request.get_response_sender())
+            stream = ResponseStream(request.get_response_sender(), request.requested_output_names())
             try:
                 parameters = json.loads(request.parameters() or "{}")
                 if is_health_check(parameters):

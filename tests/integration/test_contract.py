@@ -1,10 +1,13 @@
 """The tensor contract of NVIDIA's vLLM backend, point by point, and what ours adds to it."""
 
 import json
+import queue
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
 
 from conftest import Server, loaded_model, wait_for
 from fictures import Client
@@ -64,6 +67,28 @@ def test_additional_outputs(server: Server) -> None:
     assert {"logprob", "rank", "decoded_token"} == set(chosen[0])
     assert all(len(token) >= 2 for token in tokens)
     assert answer["cumulative_logprob"] == pytest.approx(sum(item["logprob"] for item in chosen), abs=1e-3)
+
+
+@pytest.mark.parametrize("output", ["text_output", "finish_reason"])
+def test_only_the_outputs_that_a_request_names_are_answered(server: Server, output: str) -> None:
+    def asked(name: str, value: bool | str) -> triton_grpc.InferInput:
+        is_flag = isinstance(value, bool)
+        tensor = triton_grpc.InferInput(name, [1], "BOOL" if is_flag else "BYTES")
+        tensor.set_data_from_numpy(np.array([value if is_flag else value.encode()], dtype=bool if is_flag else object))
+        return tensor
+
+    values = {"text_input": PROMPT, "stream": True, "return_finish_reason": True, "return_num_input_tokens": True}
+    answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    with triton_grpc.InferenceServerClient(server.grpc_url) as client:
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        wanted = [triton_grpc.InferRequestedOutput(output)]
+        client.async_stream_infer("gemma", [asked(*item) for item in values.items()], outputs=wanted)
+        client.stop_stream()
+    responses = [answers.get_nowait() for _ in range(answers.qsize())]
+
+    assert responses
+    assert not any(error for _, error in responses)
+    assert {tensor.name for result, _ in responses for tensor in result.get_response().outputs} == {output}
 
 
 def test_finish_reason_is_none_as_text_while_a_stream_runs(server: Server) -> None:

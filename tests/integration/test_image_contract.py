@@ -154,6 +154,21 @@ def test_a_stream_tells_of_each_step_and_ends_with_the_image(server: Server) -> 
     assert "image" in events[-1]
 
 
+@pytest.mark.parametrize("output", ["image", "seed"])
+def test_only_the_outputs_that_a_request_names_are_answered(server: Server, output: str) -> None:
+    inputs, wanted = tensors(triton_grpc, {"prompt": "a", **SMALL}), [triton_grpc.InferRequestedOutput(output)]
+    streamed: list[Any] = []
+    with triton_grpc.InferenceServerClient(server.grpc_url) as client:
+        whole = client.infer("sdxl", inputs, outputs=wanted, client_timeout=120)
+        client.start_stream(lambda result, error: streamed.append(error or result))
+        client.async_stream_infer("sdxl_stream", inputs, outputs=wanted)
+        client.stop_stream()
+    (end,) = streamed  # nothing of the steps
+
+    for result in (whole, end):
+        assert [tensor.name for tensor in result.get_response().outputs] == [output]
+
+
 def test_a_preview_resembles_the_image(server: Server) -> None:
     with Client(server.grpc_url) as client:
         options = {**SMALL, "num_inference_steps": 12, "seed": 1}

@@ -46,7 +46,8 @@ class TextRequest:
     lora_name: str | None
     longest_hold: float | None
     """Seconds that text may wait for more before it is sent; None: what the model says."""
-    additional_outputs: frozenset[str]
+    outputs: frozenset[str]
+    """The tensors of a response."""
     request_id: str
     trace_headers: dict[str, str]
 
@@ -75,7 +76,8 @@ class TextRequest:
         images = _images(request, limits.max_images)
         if messages is not None and images:
             raise InvalidArgument.of("image", f"{len(images)} images", "only with text_input; messages hold their own")
-        outputs = frozenset(output for flag, output in ADDITIONAL_OUTPUTS.items() if _flag(request, flag))
+        given = {"text_output", *(output for flag, output in ADDITIONAL_OUTPUTS.items() if _flag(request, flag))}
+        outputs = frozenset(given.intersection(request.requested_output_names()))
         sampling = SamplingRequest.parse(_sampling_parameters(request, parameters), limits.lora_paths)
         if sampling.logprobs is None and outputs & {"logprobs", "cumulative_logprob"}:
             sampling = sampling.model_copy(update={"logprobs": 0})  # the chosen tokens' own
@@ -89,7 +91,7 @@ class TextRequest:
             sampling=sampling.to_vllm(stream=stream, vocabulary_size=limits.vocabulary_size),
             lora_name=sampling.lora_name,
             longest_hold=sampling.longest_hold,
-            additional_outputs=outputs,
+            outputs=outputs,
             request_id=readable_id(request),
             trace_headers=trace_headers(request),
         )

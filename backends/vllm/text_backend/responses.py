@@ -2,9 +2,13 @@
 
 A stream is written by one thread at a time: the one that read the request until it is given to the engine, the
 engine's event loop from then on.
+
+Only outputs that the request asks for are sent: Triton's Python backend frees others without Python's lock, which ends
+this process with Python 3.12 and can spoil its memory with others.
 """
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -21,10 +25,15 @@ class ResponseStream:
     """The answers to one request. After the final one, sending is an error and failing is ignored.
 
     Triton cannot unload a model as long as a sender exists, so it is let go with the final response.
+
+    Args:
+        sender: Triton's.
+        wanted: The outputs that the request asks for.
     """
 
-    def __init__(self, sender: Any) -> None:
+    def __init__(self, sender: Any, wanted: Collection[str]) -> None:
         self._sender = sender
+        self._wanted = wanted
 
     @property
     def finished(self) -> bool:
@@ -38,7 +47,7 @@ class ResponseStream:
             self._sender = None
 
     def send_empty(self) -> None:
-        self.send([_strings("text_output", [""])], final=True)
+        self.send([_strings("text_output", [""])] if "text_output" in self._wanted else [], final=True)
 
     def fail(self, error: TextError) -> None:
         """Ends the stream with an error, unless it has ended. Never raises: there is nobody left to tell."""
@@ -64,7 +73,7 @@ class ResponseBuilder:
 
     def __init__(self, request: TextRequest) -> None:
         self._n = request.sampling.n
-        self._wanted = request.additional_outputs
+        self._wanted = request.outputs
         self._prefix = request.prompt if request.prepend_prompt else ""
         self._finish_reasons = ["None"] * self._n
 
@@ -74,8 +83,10 @@ class ResponseBuilder:
             by_index[completion.index] = completion
             if completion.finish_reason is not None:
                 self._finish_reasons[completion.index] = completion.finish_reason
-        tensors = [_strings("text_output", [self._prefix + c.text if c else "" for c in by_index])]
-        if self._wanted:
+        tensors = []
+        if "text_output" in self._wanted:
+            tensors.append(_strings("text_output", [self._prefix + c.text if c else "" for c in by_index]))
+        if len(self._wanted) > len(tensors):
             tensors += self._additional(output, by_index)
         return tensors
 

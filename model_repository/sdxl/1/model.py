@@ -6,6 +6,7 @@ A request waits for its images in a thread of its own, so that any number of the
 import json
 import threading
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ class Relay:
         # Copies: a request's own tensors are gone when `execute` returns.
         self._inputs = [pb_utils.Tensor(tensor.name(), tensor.as_numpy().copy()) for tensor in request.inputs()]
         self._id = request.request_id()
+        self._wanted = request.requested_output_names()
         self._parameters = json.loads(request.parameters() or "{}")
         # Not as `InferenceRequest(trace=…)`: Triton 2.51 frees it when `execute` returns and crashes on it afterwards.
         if context := request.trace().get_context():
@@ -107,17 +109,20 @@ class Relay:
                     f"the image engine does not answer: {message}; try again", pb_utils.TritonError.UNAVAILABLE
                 )
             if response.output_tensors():
-                answer = _answer(response)
+                answer = _answer(response, self._wanted)
         return answer
 
 
-def _answer(response: Any) -> Any:
-    """The engine's answer: images with their seeds, or an error as `STATUS: message`, which has none."""
+def _answer(response: Any, wanted: Collection[str]) -> Any:
+    """The engine's answer: images with their seeds, or an error as `STATUS: message`, which has none.
+
+    Only outputs that are `wanted`: Triton's Python backend frees others without Python's lock, which ends this process.
+    """
     files, seeds = (pb_utils.get_output_tensor_by_name(response, name) for name in _OUTPUTS)
     if files.as_numpy().size == 1 and seeds.as_numpy().size == 0:
         status, _, message = files.as_numpy()[0].decode().partition(": ")
         return _failure(message, getattr(pb_utils.TritonError, status))
-    return pb_utils.InferenceResponse([files, seeds])
+    return pb_utils.InferenceResponse([tensor for tensor in (files, seeds) if tensor.name() in wanted])
 
 
 def _failure(message: str, code: Any) -> Any:

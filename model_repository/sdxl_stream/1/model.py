@@ -31,7 +31,7 @@ class TritonPythonModel:
         from image_engine.responses import ResponseStream
 
         for request in requests:
-            stream = ResponseStream(request.get_response_sender())
+            stream = ResponseStream(request.get_response_sender(), request.requested_output_names())
             try:
                 self._take(request, stream)
             except ImageError as error:
