@@ -216,7 +216,7 @@ class ImageEngine:
             job.times.denoised = time.time_ns()
             self._remove(job)
         for job in done:
-            self._finisher.finish(job, idle=not self._all_jobs())
+            self._finisher.finish(job)
 
     def _denoise_some(self, drawings: Sequence[Drawing], jobs: Sequence[Job]) -> None:
         """A UNet call. One that runs out of memory is done again in halves, down to single images, which fail alone."""

@@ -20,7 +20,10 @@ _MOST_ENCODERS = 4  # threads
 
 
 class Finisher:
-    """Decodes one request after the other in a thread of its own and makes files of several at a time.
+    """Decodes one request after the other and makes files of several at a time, in threads of its own.
+
+    Only a GPU without CPU offload decodes beside the steps of others. On a CPU both would want all cores, and with CPU
+    offload the VAE and the UNet cannot both be on the GPU: there the thread that finishes a request decodes it.
 
     Args:
         model: The loaded model.
@@ -30,26 +33,24 @@ class Finisher:
     def __init__(self, model: ImageModel, done: Callable[[Job, Exception | None], None]) -> None:
         self._model = model
         self._done = done
-        cores = len(os.sched_getaffinity(0))
-        self._decoding = ThreadPoolExecutor(1, "image-decoding", _share_cores, (model.device, cores))
-        encoders = min(_MOST_ENCODERS, cores)
-        self._encoding = ThreadPoolExecutor(encoders, "image-encoding")
-        self._stream = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None
+        self._decoding: ThreadPoolExecutor | None = None
+        self._stream: torch.cuda.Stream | None = None
+        if model.device.type == "cuda" and not model.offloaded:
+            self._decoding = ThreadPoolExecutor(1, "image-decoding")
+            self._stream = torch.cuda.Stream(model.device)
+        self._encoding = ThreadPoolExecutor(min(_MOST_ENCODERS, len(os.sched_getaffinity(0))), "image-encoding")
 
-    def finish(self, job: Job, *, idle: bool) -> None:
-        """Takes over a request whose steps are all done; from now on only the finisher writes to its stream.
-
-        It is decoded in the caller's thread where that is quicker: with CPU offload, since the VAE and the UNet cannot
-        both be on the GPU, and on a CPU if it is `idle`, nobody waiting for a next step, since it has all cores then.
-        """
-        if self._model.offloaded or (idle and self._model.device.type == "cpu"):
+    def finish(self, job: Job) -> None:
+        """Takes over a request whose steps are all done; from now on only the finisher writes to its stream."""
+        if self._decoding is None:
             self._decode(job)
         else:
             self._decoding.submit(self._decode, job)
 
     def stop(self) -> None:
         """Takes no more requests."""
-        self._decoding.shutdown(wait=False, cancel_futures=True)
+        if self._decoding is not None:
+            self._decoding.shutdown(wait=False, cancel_futures=True)
         self._encoding.shutdown(wait=False, cancel_futures=True)
 
     def _decode(self, job: Job) -> None:
@@ -77,7 +78,7 @@ class Finisher:
         return [picture for one in latents for picture in self._model.decoder.decode(one)]
 
     def _on_stream(self) -> AbstractContextManager[Any]:
-        """On a GPU, decoding is not queued behind the denoising steps."""
+        """One of its own, so that decoding is not queued behind the denoising steps."""
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
     def _send(self, job: Job, pictures: list[Image.Image]) -> None:
@@ -93,14 +94,6 @@ class Finisher:
     def _end(self, job: Job, error: Exception) -> None:
         job.stream.fail(explain(error, job))
         self._done(job, error)
-
-
-def _share_cores(device: torch.device, cores: int) -> None:
-    """On a CPU the decoding thread takes half the cores: the more threads there are in all, the sooner OpenMP puts
-    them to sleep between operations, which can double the time of a small model's step.
-    """
-    if device.type == "cpu":
-        torch.set_num_threads(max(1, cores // 2))
 
 
 def explain(error: Exception, job: Job) -> ImageError:
