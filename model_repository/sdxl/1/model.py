@@ -5,8 +5,10 @@ A request waits for its images in a thread of its own, so that any number of the
 
 import json
 import threading
+import time
 import uuid
-from collections.abc import Collection
+from collections import deque
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,18 +18,20 @@ _ENGINE = "sdxl_stream"
 _OUTPUTS = ["image", "seed"]
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 _CANCELLATION_POLL = 0.25  # seconds; Triton tells a backend of a cancelled request only when asked
+_KEPT_FOR = 5.0  # seconds; see `Kept`
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self._relays: set[Relay] = set()
+        self._kept = Kept()
         self._stopping = threading.Event()
         self._watch = threading.Thread(target=self._watch_cancellation, name="cancellation", daemon=True)
         self._watch.start()
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
-            relay = Relay(request)
+            relay = Relay(request, self._kept)
             self._relays.add(relay)
             threading.Thread(target=self._run, args=(relay,), daemon=True).start()
 
@@ -48,12 +52,38 @@ class TritonPythonModel:
                     relay.pass_cancellation_on()
                 except Exception as error:
                     pb_utils.Logger.log_warn(f"[image] a cancellation could not be passed on: {error!r}")
+            self._kept.let_go()
+
+
+class Kept:
+    """Responses of the engine that have been read, for some seconds.
+
+    A thread of Triton's drops them, too, and does not hold Python's lock. If it were the last to do so, it would free
+    the tensors' arrays, which ends this process with Python 3.12 and can spoil its memory with others.
+    """
+
+    def __init__(self) -> None:
+        self._responses: deque[tuple[float, Any]] = deque()
+
+    def read(self, request: Any) -> Iterator[Any]:
+        """Sends a request to the engine; the responses to it."""
+        responses = request.exec(decoupled=True)
+        try:
+            yield from responses
+        finally:
+            self._responses.append((time.monotonic(), responses))
+
+    def let_go(self) -> None:
+        """Drops those that Triton has dropped by now."""
+        while self._responses and self._responses[0][0] < time.monotonic() - _KEPT_FOR:
+            self._responses.popleft()
 
 
 class Relay:
     """One request on its way: sent to the engine, watched for cancellation, answered once."""
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: Any, kept: Kept) -> None:
+        self._kept = kept
         self._sender = request.get_response_sender()
         self._lock = threading.Lock()  # Triton must not be asked about a request that has had its answer
         self._key = uuid.uuid4().hex
@@ -89,7 +119,7 @@ class Relay:
         cancellation = pb_utils.InferenceRequest(
             model_name=_ENGINE, requested_output_names=_OUTPUTS, inputs=[prompt], parameters={"cancel": self._key}
         )
-        for _ in cancellation.exec(decoupled=True):
+        for _ in self._kept.read(cancellation):
             pass
 
     def _ask(self) -> Any:
@@ -102,7 +132,7 @@ class Relay:
             parameters=parameters,
         )
         answer = _failure("the image engine ended without an answer", pb_utils.TritonError.INTERNAL)
-        for response in request.exec(decoupled=True):
+        for response in self._kept.read(request):
             if response.has_error():  # Triton's own: the engine's come in place of an image
                 message = response.error().message()
                 return _failure(
