@@ -11,7 +11,7 @@ from conftest import ROOT
 def test_a_short_run_reports_every_way_to_an_image(tmp_path: Path) -> None:
     report, numbers = tmp_path / "report.md", tmp_path / "numbers.json"
     command = [ROOT / "scripts/benchmark", "images", "--rounds", "1", "--seconds", "1", "--concurrency", "1,2"]
-    command += ["--arrival-seconds", "4", "--output", report, "--json", numbers]
+    command += ["--arrival-seconds", "4", "--output", report, "--json", numbers, "--plots", tmp_path / "plots"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert run.returncode == 0, run.stderr
     found = {(result["system"], result["load"]): result for result in json.loads(numbers.read_text())["results"]}
@@ -24,9 +24,18 @@ def test_a_short_run_reports_every_way_to_an_image(tmp_path: Path) -> None:
                 assert sample["images_per_step"] is None
             else:
                 assert 1 <= sample["images_per_step"] <= int(load)
+    for path in PATHS:
+        (sample,) = found[path, "the plain pipeline's capacity"]["rounds"]
+        assert sample["errors"] == []
+        assert sample["requests"] > 0
+        assert sample["images_per_second"] > 0
+        assert (sample["images_per_step"] is None) == (path == "plain pipeline")
     for system in ("sdxl", "whole-request batching"):
         assert found[system, "sdxl's capacity"]["rounds"][0]["errors"] == []
     text = report.read_text()
     assert "2 at the same time, 256x256, 8 steps, as ratios to plain pipeline" in text
+    assert "Arrivals at 70% of the plain pipeline's capacity" in text
     assert "arrivals at 70% of sdxl's capacity" in text
+    drawn = {"images.png", "median.png", "p99.png", "occupancy.png"}
+    assert drawn == {file.name for file in (tmp_path / "plots").iterdir()}
     assert not list((ROOT / ".run").glob("benchmark-*.log")), "a server's log is left behind by a failed one only"

@@ -11,10 +11,11 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
+from benchmarks.errors import DrawingFailed
 from benchmarks.images import loads, tables
 from benchmarks.images.comparison import Result, Sample, arrival_rates, in_turn
 from benchmarks.images.endpoints import steps_of
-from benchmarks.images.requests import ImageRequest, Work, alike
+from benchmarks.images.requests import Arrival, ImageRequest, Work, alike
 from benchmarks.images.systems import Steps
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
@@ -46,6 +47,25 @@ async def test_a_closed_loop_has_a_rate_latencies_and_an_occupancy() -> None:
     assert 0 < load.images_per_second <= 4 / 0.02 * 1.5
     assert min(load.latencies) >= 0.02
     assert len(load.latencies) >= 4
+    assert load.images_per_step == 4
+
+
+class Failing(Sleeper):
+    """Draws every other image."""
+
+    async def draw(self, request: ImageRequest) -> bytes:
+        if request.seed % 2:
+            raise DrawingFailed("no")
+        return await super().draw(request)
+
+
+async def test_arrivals_come_when_they_are_due_and_those_that_fail_have_no_latency() -> None:
+    arrivals = [Arrival(number / 100, ImageRequest(number, 256, 8)) for number in range(4)]
+    load = await loads.replay(Failing(), arrivals)
+    assert [latency < 1 for latency in load.latencies] == [True, False, True, False]
+    assert min(load.latencies) >= 0.02
+    assert load.errors == ["no", "no"]
+    assert 0 < load.images_per_second <= 2 / 0.04
     assert load.images_per_step == 4
 
 
@@ -82,7 +102,7 @@ def test_layers_are_compared_with_the_one_below() -> None:
 
 
 def test_a_failed_request_has_no_latency_in_json() -> None:
-    failed = Result("sdxl", "x", [Sample(None, 1, float("inf"), float("inf"), errors=["no"])])
+    failed = Result("sdxl", "x", [Sample(0.5, 1, float("inf"), float("inf"), errors=["no"])])
     (found,) = tables.as_json([failed], "plain pipeline", "", Work())["results"]
     assert (found["rounds"][0]["latency_median"], found["rounds"][0]["latency_p99"]) == (1, None)
 
@@ -91,6 +111,14 @@ def test_arrivals_are_a_part_of_the_lower_capacity_and_of_sdxls() -> None:
     assert arrival_rates(10, 20) == {"sdxl's capacity": 7}
     assert arrival_rates(20, 10) == {"the lower capacity": 7, "sdxl's capacity": 14}
     assert [in_turn([1, 2, 3], number) for number in (0, 1)] == [[1, 2, 3], [3, 2, 1]]
+
+
+def test_every_measure_of_the_closed_loops_is_drawn() -> None:
+    results = [result("plain pipeline", load, [2, 4]) for load in ("1", "8", "sdxl's capacity")]
+    by_name = {picture.name: picture.lines for picture in tables.pictures(results)}
+    assert by_name["images"] == {"plain pipeline": {1: [2, 4], 8: [2, 4]}}
+    assert by_name["p99"]["plain pipeline"][8] == [1.5, 0.75]
+    assert by_name["occupancy"] == {}
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import plots
 from benchmarks.__main__ import app
 from benchmarks.bystanders import Bystanders
 from benchmarks.errors import BenchmarkError
-from benchmarks.text import plots, tables, tools, usage, vllm_serve
+from benchmarks.text import tables, tools, usage, vllm_serve
 from benchmarks.text.comparison import Findings, Result, Sample, percentile, persistently
 from benchmarks.text.contenders import Work, openai, text_of, triton_grpc, triton_http, unpaced
 
@@ -170,11 +171,20 @@ def test_ratios_are_those_of_a_round_and_what_was_not_measured_has_none() -> Non
     assert relative.columns[1:] == ["tokens/s", "TTFT", "TTFT p99", "ITL", "ITL p99", "other CPU", "all CPU"]
     assert relative.rows == [["Triton", "1.50 (1.00 to 2.00)", *[same] * 6]]
     assert relative.notes == ["Meanwhile what other programs took is unknown."]
+    assert "TTFT p99, ms" in absolute.columns
     assert absolute.title == "8 at the same time, prompts of 1 tokens, answers of 64; medians of 2 rounds"
     (found,) = tables.as_json(Findings([result]), "here", 64)["results"]
     assert found["ratios"]["tokens_per_second"] == 1.5
     assert "gap_p99" not in found["ratios"]
     assert len(found["rounds"]) == 2
+
+
+def test_answers_in_one_piece_have_a_latency() -> None:
+    whole = replace(SAMPLE, gap_median=None, gap_p99=None, inter_token_median=None, inter_token_p99=None)
+    results = [Result(name, 8, [whole], [whole]) for name in ("vllm serve", "Triton")]
+    absolute, relative = tables.tables(results, "vllm serve", WORK, 1)
+    assert absolute.columns[4:6] == ["latency, ms", "latency p99, ms"]
+    assert relative.columns[1:] == ["tokens/s", "latency", "latency p99", "other CPU", "all CPU"]
 
 
 def test_vllm_serve_gets_the_engines_own_arguments() -> None:
@@ -271,8 +281,9 @@ def test_each_measure_that_was_measured_is_drawn(tmp_path: Path) -> None:
 
     samples = [replace(SAMPLE, gap_p99=None), replace(SAMPLE, tokens_per_second=256.0, gap_p99=None)]
     results = [Result(name, streams, samples, samples) for name in ("vllm serve", "Triton") for streams in (1, 8)]
+    plots.require(None)
     plots.require(tmp_path / "new")
-    drawn = plots.draw(results, "here", tmp_path / "new")
+    drawn = plots.draw(tables.pictures(results), "here", tmp_path / "new")
     assert [picture.name for picture in drawn] == ["tokens.png", "first.png", "processor.png"]
     for picture in drawn:
         with Image.open(picture) as image:

@@ -10,13 +10,14 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import bystanders, extra_model, machine, server
+from benchmarks import bystanders, extra_model, machine, plots, server
 from benchmarks.command import counts, deliver, require_folder, run, say
 from benchmarks.images import comparison, endpoints, plain_pipeline, tables
 from benchmarks.images.comparison import Benchmark, Effort, Result
 from benchmarks.images.in_process import Engine, PlainPipeline
 from benchmarks.images.requests import Work
 from benchmarks.images.systems import System
+from benchmarks.plots import PlotsFolder
 from benchmarks.report import Report
 from launcher.layout import shown
 
@@ -52,6 +53,7 @@ def images(
     quick: Annotated[bool, typer.Option("--quick", help="One short round, for a look.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the report to this file, as Markdown.")] = None,
     json_output: Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")] = None,
+    pictures: PlotsFolder = None,
 ) -> None:
     """Measure every way to an image beside the plain diffusers pipeline, and `sdxl` beside batching whole requests."""
     require_folder("--output", output)
@@ -67,6 +69,7 @@ def images(
     report, results = Report(), list[Result]()
 
     def measure() -> None:
+        plots.require(pictures)
         with _server(url, http_url, repository) as target:
             report.machine = machine.describe(target)
             benchmark = Benchmark(effort, bystanders.beside(target), say)
@@ -79,6 +82,7 @@ def images(
             content = tables.as_json(results, PlainPipeline.name, report.machine, effort.work)
             json_output.write_text(json.dumps(content, indent=1) + "\n")
             say(f"numbers written to {shown(json_output.resolve())}")
+        plots.deliver(tables.pictures(results), report.machine, pictures, say)
     sys.exit(failure)
 
 
@@ -92,23 +96,35 @@ async def _measure(
         try:
             async for found in comparison.closed_loops(run, systems):
                 results += found
-                report.tables += tables.tables(found, PATHS[:2], run.effort.work, run.effort.rounds)
+                report.tables += tables.closed_loop_tables(found, PATHS[:2], run.effort.work, run.effort.rounds)
                 report.tables[-1].notes.append(note)
         finally:
             layers = tables.derived(results, run.effort.work)
             if layers.rows:
                 report.tables.append(layers)
-    if not run.effort.arrival_seconds:
-        return
+        if not run.effort.arrival_seconds:
+            return
+        await _measure_arrivals(run, systems, report, results)
     with extra_model.loaded(target, _WHOLE_REQUESTS, [Path(plain_pipeline.__file__)]) as model:
         async with (
             endpoints.over_grpc(target, "sdxl", "sdxl") as ours,
             endpoints.over_grpc(target, model, "whole-request batching", batched=True) as whole,
         ):
-            await _measure_arrivals(run, [ours, whole], report, results)
+            await _compare_batching(run, [ours, whole], report, results)
 
 
-async def _measure_arrivals(run: Benchmark, both: list[System], report: Report, results: list[Result]) -> None:
+async def _measure_arrivals(run: Benchmark, systems: list[System], report: Report, results: list[Result]) -> None:
+    """All ways to an image, at a rate that the barest can take."""
+    found = await comparison.capacities(run, systems[:1])
+    results += found
+    rate = comparison.LOAD * found[0].values("images_per_second")[0]
+    found = await comparison.arrivals(run, systems, rate, f"the {PATHS[0]}'s capacity")
+    results += found
+    effort = run.effort
+    report.tables += tables.arrivals_tables(found, PATHS[:2], effort.work, rate, comparison.LOAD, effort.arrival_rounds)
+
+
+async def _compare_batching(run: Benchmark, both: list[System], report: Report, results: list[Result]) -> None:
     work = run.effort.work
     found = await comparison.capacities(run, both)
     results += found
@@ -118,7 +134,7 @@ async def _measure_arrivals(run: Benchmark, both: list[System], report: Report, 
     for name, rate in comparison.arrival_rates(*capacities).items():
         found = await comparison.arrivals(run, both, rate, name)
         results += found
-        report.tables.append(tables.arrivals_table(found, work, rate, comparison.LOAD))
+        report.tables.append(tables.two_under_arrivals(found, work, rate, comparison.LOAD))
 
 
 async def _paths(stack: AsyncExitStack, target: server.Server, names: set[str]) -> list[System]:

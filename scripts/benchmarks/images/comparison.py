@@ -52,9 +52,11 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Sample:
-    """One system under one load in one round; times in seconds. None: not known."""
+    """One system under one load in one round; times in seconds. None: not known.
 
-    images_per_second: float | None
+    With arrivals, images per second are those that were drawn by the time the last one was."""
+
+    images_per_second: float
     latency_median: float
     latency_p95: float
     latency_p99: float
@@ -125,7 +127,14 @@ async def capacities(run: Benchmark, systems: Sequence[System]) -> list[Result]:
 
 
 async def arrivals(run: Benchmark, systems: Sequence[System], rate: float, name: str) -> list[Result]:
-    """In every round all get the same requests, at the same times of a Poisson process of so many a second."""
+    """In every round all get the same requests, at the same times of a Poisson process of so many a second.
+
+    Args:
+        run: How much is measured.
+        systems: Who has a turn in each round.
+        rate: Requests a second.
+        name: What `rate` is a part of, for the results.
+    """
     results = [Result(system.name, name) for system in systems]
     effort = run.effort
     for number in range(effort.arrival_rounds):
@@ -133,8 +142,7 @@ async def arrivals(run: Benchmark, systems: Sequence[System], rate: float, name:
         for result, system in in_turn(list(zip(results, systems, strict=True)), number):
             run.say(f"{len(coming)} arrivals at {rate:.2f}/s, round {number + 1}: {system.name}")
             run.bystanders.restart()
-            replay = await loads.replay(system, coming)
-            result.samples.append(_sample(replay.latencies, run, errors=replay.errors))
+            result.samples.append(_sample(await loads.replay(system, coming), run))
             await system.draw(first(effort.work))  # behind all that may be left of requests that timed out
     return results
 
@@ -150,8 +158,7 @@ async def closed_loop(
 ) -> Sample:
     """One system under load. Raises `DrawingFailed`."""
     run.bystanders.restart()
-    load = await loads.closed_loop(system, requests, in_flight, seconds)
-    return _sample(load.latencies, run, load.images_per_second, load.images_per_step)
+    return _sample(await loads.closed_loop(system, requests, in_flight, seconds), run)
 
 
 def first(work: Work) -> ImageRequest:
@@ -164,13 +171,7 @@ def in_turn(all_of_them: list[_Some], number: int) -> list[_Some]:
     return all_of_them[::-1] if number % 2 else all_of_them
 
 
-def _sample(
-    latencies: Sequence[float],
-    run: Benchmark,
-    images_per_second: float | None = None,
-    images_per_step: float | None = None,
-    errors: Sequence[str] = (),
-) -> Sample:
-    median, p95, p99 = (percentile(latencies, percent) for percent in (50, 95, 99))
-    others = run.bystanders.share
-    return Sample(images_per_second, median, p95, p99, images_per_step, others, len(latencies), errors)
+def _sample(load: loads.Load, run: Benchmark) -> Sample:
+    median, p95, p99 = (percentile(load.latencies, percent) for percent in (50, 95, 99))
+    others, count = run.bystanders.share, len(load.latencies)
+    return Sample(load.images_per_second, median, p95, p99, load.images_per_step, others, count, load.errors)

@@ -43,6 +43,7 @@ class PlainPipeline:
 
     def __init__(self, folder: Path) -> None:
         self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self._turn = asyncio.Lock()  # the pool would take up more, and draw them all before it ends
         try:
             failure = self._process.submit(_load_pipeline, folder).result(_LOAD_TIMEOUT)
         except Exception as error:  # the process ended, or is not done
@@ -51,9 +52,9 @@ class PlainPipeline:
             raise BenchmarkError(f"the {self.name} could not be loaded: {failure}")
 
     async def draw(self, request: ImageRequest) -> bytes:
-        drawn = asyncio.get_running_loop().run_in_executor(self._process, _draw, request)
         try:
-            return await asyncio.wait_for(drawn, REQUEST_TIMEOUT)
+            async with asyncio.timeout(REQUEST_TIMEOUT), self._turn:
+                return await asyncio.get_running_loop().run_in_executor(self._process, _draw, request)
         except Exception as error:
             raise DrawingFailed(f"{self.name}: {error!r}") from error
 

@@ -8,27 +8,19 @@ from dataclasses import dataclass
 
 from benchmarks.errors import DrawingFailed
 from benchmarks.images.requests import Arrival, ImageRequest
-from benchmarks.images.systems import System
-
-
-@dataclass(frozen=True)
-class Replay:
-    """What became of a series of arrivals."""
-
-    latencies: Sequence[float]
-    """Seconds from the moment a request was due, whenever it really was sent, to its image; infinite if it failed."""
-    errors: Sequence[str]
+from benchmarks.images.systems import Steps, System
 
 
 @dataclass(frozen=True)
 class Load:
-    """What became of a closed loop."""
+    """What became of a load."""
 
     images_per_second: float
     latencies: Sequence[float]
-    """Seconds from a request's sending to its image, of the images that were measured."""
+    """Seconds from a request's sending, or from when it was due, to its image; infinite if it failed."""
     images_per_step: float | None
     """Images in a denoising step on average, over the whole load; None: not known."""
+    errors: Sequence[str] = ()
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -60,13 +52,14 @@ async def closed_loop(system: System, requests: Iterator[ImageRequest], in_fligh
     return Load(
         (len(measured) - 1) / (measured[-1][0] - measured[0][0]),
         [latency for _, latency in measured[1:]],
-        steps.occupancy(before) if steps and before else None,
+        occupancy(before, steps),
     )
 
 
-async def replay(system: System, arrivals: Sequence[Arrival]) -> Replay:
+async def replay(system: System, arrivals: Sequence[Arrival]) -> Load:
     """Send every request when it is due, however many are under way, and wait for all the answers."""
     errors: list[str] = []
+    before = await system.steps()
     began = time.perf_counter()
 
     async def send(arrival: Arrival) -> float:
@@ -79,4 +72,10 @@ async def replay(system: System, arrivals: Sequence[Arrival]) -> Replay:
         return time.perf_counter() - began - arrival.time
 
     latencies = await asyncio.gather(*map(send, arrivals))
-    return Replay(latencies, errors)
+    took = time.perf_counter() - began
+    return Load((len(latencies) - len(errors)) / took, latencies, occupancy(before, await system.steps()), errors)
+
+
+def occupancy(before: Steps | None, after: Steps | None) -> float | None:
+    """Images in a step on average between the two; None: not known."""
+    return after.occupancy(before) if before and after else None

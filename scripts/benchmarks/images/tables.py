@@ -12,6 +12,7 @@ from PIL import Image
 
 from benchmarks.images.comparison import IN_FLIGHT, MEASURES, Result
 from benchmarks.images.requests import Work
+from benchmarks.plots import Picture
 from benchmarks.report import Table, spread
 
 _COLUMNS = [
@@ -22,6 +23,13 @@ _COLUMNS = [
     ("images a step", "images_per_step"),
 ]
 _RATIOS = _COLUMNS[:4]
+# File, label, measure.
+_PICTURES = [
+    ("images", "images/s", "images_per_second"),
+    ("median", "latency, median, s", "latency_median"),
+    ("p99", "latency, 99th percentile, s", "latency_p99"),
+    ("occupancy", "images in a denoising step", "images_per_step"),
+]
 _DERIVED = [
     # System, the one it is compared with, requests at the same time, what the ratio of images/s is to be.
     ("engine in process", "plain pipeline", 8, "1.60 or more"),
@@ -31,9 +39,22 @@ _DERIVED = [
 ]
 
 
-def tables(results: Sequence[Result], baselines: Sequence[str], work: Work, rounds: int) -> list[Table]:
+def closed_loop_tables(results: Sequence[Result], baselines: Sequence[str], work: Work, rounds: int) -> list[Table]:
     """What was measured with one count of requests at the same time, and the ratios to each of `baselines`."""
-    title = f"{results[0].load} at the same time, {_alike(work)}"
+    return _tables(f"{results[0].load} at the same time, {_alike(work)}", results, baselines, rounds)
+
+
+def arrivals_tables(
+    results: Sequence[Result], baselines: Sequence[str], work: Work, rate: float, share: float, rounds: int
+) -> list[Table]:
+    """The same with arrivals at `rate` a second, which is `share` of what the results name."""
+    title = f"Arrivals at {share:.0%} of {results[0].load}, {rate:.2f}/s, {_mixed(work)}"
+    found = _tables(title, results, baselines, rounds)
+    found[0].notes += _failures(results)
+    return found
+
+
+def _tables(title: str, results: Sequence[Result], baselines: Sequence[str], rounds: int) -> list[Table]:
     absolute = Table(f"{title}; medians of {rounds} rounds", ["", *(column for column, _ in _COLUMNS)])
     for result in results:
         absolute.rows.append([result.system, *(_cell(result.values(measure)) for _, measure in _COLUMNS)])
@@ -71,8 +92,8 @@ def capacity_table(results: Sequence[Result], work: Work) -> Table:
     return table
 
 
-def arrivals_table(results: Sequence[Result], work: Work, rate: float, share: float) -> Table:
-    """Latencies under arrivals at `rate` a second, which is `share` of the capacity that the results name."""
+def two_under_arrivals(results: Sequence[Result], work: Work, rate: float, share: float) -> Table:
+    """Latencies of two systems under arrivals at `rate` a second, `share` of the capacity that the results name."""
     title = f"Latency: {_mixed(work)}, arrivals at {share:.0%} of {results[0].load}, {rate:.2f}/s"
     table = _side_by_side(title, results)
     table.rows += [
@@ -82,9 +103,21 @@ def arrivals_table(results: Sequence[Result], work: Work, rate: float, share: fl
     ]
     table.rows.append(["requests", *map(_counts, results), ""])
     table.notes.append(_company(results))
-    errors = sorted({error for result in results for sample in result.samples for error in sample.errors})
-    table.notes += [f"Failed: {error}" for error in errors[:3]]
+    table.notes += _failures(results)
     return table
+
+
+def pictures(results: Sequence[Result]) -> list[Picture]:
+    """Everything of the closed loops."""
+    loops = [result for result in results if result.load.isdecimal()]
+    drawn = []
+    for name, label, measure in _PICTURES:
+        lines: dict[str, dict[int, list[float]]] = {}
+        for result in loops:
+            if values := result.values(measure):
+                lines.setdefault(result.system, {})[int(result.load)] = values
+        drawn.append(Picture(name, label, lines))
+    return drawn
 
 
 def difference(files: Mapping[str, bytes]) -> str:
@@ -142,6 +175,12 @@ def _counts(result: Result) -> str:
     """How many requests there were, and how many of them failed."""
     failed = sum(len(sample.errors) for sample in result.samples)
     return f"{sum(sample.requests for sample in result.samples)}, {failed} failed"
+
+
+def _failures(results: Sequence[Result]) -> list[str]:
+    """Why requests failed, a few of the reasons."""
+    errors = sorted({error for result in results for sample in result.samples for error in sample.errors})
+    return [f"Failed: {error}" for error in errors[:3]]
 
 
 def _side_by_side(title: str, results: Sequence[Result]) -> Table:

@@ -12,11 +12,12 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import extra_model, machine, server
+from benchmarks import extra_model, machine, plots, server
 from benchmarks.command import counts, deliver, require_folder, run, say
 from benchmarks.errors import BenchmarkError
+from benchmarks.plots import PlotsFolder
 from benchmarks.report import Report
-from benchmarks.text import comparison, other_backend, plots, starting, tables, tools, vllm_serve
+from benchmarks.text import comparison, other_backend, starting, tables, tools, vllm_serve
 from benchmarks.text.comparison import Effort, Findings
 from benchmarks.text.contenders import (
     FLOOR,
@@ -35,7 +36,7 @@ from launcher.layout import shown
 
 BASELINE = "vllm serve"
 _PROMPT, _PROMPT_TOKENS = "Once upon a time there was a fox in the forest. ", 12
-_WHOLE_AT = 32  # streams at which answers in one piece are compared, too
+_IN_ONE_PIECE = 32  # streams at which answers in one piece are compared, too, if nothing else is asked for
 _BARE_A_STREAM, _LEAST_BARE = 12, 8  # requests that the bare engine gets
 
 
@@ -47,6 +48,10 @@ def text(
     prompt_repeats: Annotated[
         str, typer.Option(help="How often the prompt of 12 tokens is repeated: whole numbers with commas.")
     ] = "1",
+    not_streamed: Annotated[
+        str | None,
+        typer.Option(help="Also measure answers in one piece, with so many at the same time; 32, if --streams has it."),
+    ] = None,
     each_token: Annotated[
         bool, typer.Option("--each-token", help="Also measure Triton with a response for each token.")
     ] = False,
@@ -84,14 +89,15 @@ def text(
     quick: Annotated[bool, typer.Option("--quick", help="One short round, for a look.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the report to this file, as Markdown.")] = None,
     json_output: Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")] = None,
-    pictures: Annotated[
-        Path | None, typer.Option("--plots", file_okay=False, help="Draw the numbers as PNG files in this folder.")
-    ] = None,
+    pictures: PlotsFolder = None,
 ) -> None:
     """Measure Triton and the gateway beside `vllm serve`, all with the same model and settings, taking turns."""
     for name, file in (("--output", output), ("--json", json_output)):
         require_folder(name, file)
     effort = Effort(counts("--streams", streams), 1 if quick else rounds, min(seconds, 5) if quick else seconds)
+    whole = [_IN_ONE_PIECE] if _IN_ONE_PIECE in effort.streams else []
+    if not_streamed is not None:
+        whole = counts("--not-streamed", not_streamed)
     works = [
         Work(_PROMPT * repeats, _PROMPT_TOKENS * repeats, tokens)
         for repeats in counts("--prompt-repeats", prompt_repeats)
@@ -102,8 +108,7 @@ def text(
 
     def measure() -> None:
         tools.require()
-        if pictures is not None:
-            plots.require(pictures)
+        plots.require(pictures)
         if start:
             found.starts = starting.compare(BASELINE, effort.rounds, say)
             report.tables.append(tables.start_table(found.starts, BASELINE))
@@ -123,6 +128,7 @@ def text(
                 contenders.append(without_engine(ours.http_url.removeprefix("http://"), ours.pid))
             for work in works:
                 _measure(contenders, work, effort, report, found, ours if engine else None)
+                _measure_in_one_piece(contenders, work, replace(effort, streams=whole), report, found)
             streamed = {contender.name for contender in contenders}
             report.tables.append(
                 tables.memory_table([result for result in found.results if result.contender in streamed])
@@ -134,9 +140,7 @@ def text(
         if json_output is not None:
             json_output.write_text(json.dumps(tables.as_json(found, report.machine, tokens), indent=1) + "\n")
             say(f"numbers written to {shown(json_output.resolve())}")
-        if pictures is not None:
-            for picture in plots.draw(found.results, report.machine, pictures):
-                say(f"drawn: {shown(picture.resolve())}")
+        plots.deliver(tables.pictures(found.results), report.machine, pictures, say)
     sys.exit(failure)
 
 
@@ -171,7 +175,7 @@ def _measure(
     findings: Findings,
     bare: server.Server | None,
 ) -> None:
-    """Measures everything with one length of prompt."""
+    """Measures all streams with one length of prompt."""
     speeds: dict[int, list[float]] = {streams: [] for streams in effort.streams}
     if bare is not None:
         findings.engine[work.prompt_tokens] = speeds
@@ -190,12 +194,16 @@ def _measure(
             report.tables[-1].notes.append(tables.floor_note(each_token, floor))
         if of_engine := speeds[found[0].streams]:
             report.tables[-1].notes.append(tables.bare_note(of_engine, found))
-    if _WHOLE_AT in effort.streams:
-        whole = [contender.whole() for contender in contenders if not contender.is_grpc and not contender.is_variant]
-        once = Effort([_WHOLE_AT], effort.rounds, effort.seconds)
-        for found in comparison.compare(whole, whole[0].name, work, once, say):
-            findings.results += found
-            report.tables += tables.tables(found, whole[0].name, work, effort.rounds)
+
+
+def _measure_in_one_piece(
+    contenders: Sequence[Contender], work: Work, effort: Effort, report: Report, findings: Findings
+) -> None:
+    """The same with answers in one piece."""
+    whole = [contender.whole() for contender in contenders if not contender.is_variant]
+    for found in comparison.compare(whole, whole[0].name, work, effort, say):
+        findings.results += found
+        report.tables += tables.tables(found, whole[0].name, work, effort.rounds)
 
 
 def _named(place: str) -> Contender:

@@ -38,11 +38,12 @@ class Sample:
 
     requests_per_second: float
     tokens_per_second: float
-    profiled_tokens_per_second: float | None
+    profiled_tokens_per_second: float
     """With perf_analyzer, which takes more of the processor, as the load."""
     responses_per_request: float
-    first_response_median: float | None
-    first_response_p99: float | None
+    first_response_median: float
+    """From a request to its first response, or to its only one."""
+    first_response_p99: float
     gap_median: float | None
     """Between two responses of a stream."""
     gap_p99: float | None
@@ -148,10 +149,7 @@ def compare(
 
 def _as_profiled(samples: Sequence[Sample]) -> list[Sample]:
     """As they are with the load that those over gRPC always have."""
-    return [
-        replace(sample, tokens_per_second=sample.profiled_tokens_per_second or sample.tokens_per_second)
-        for sample in samples
-    ]
+    return [replace(sample, tokens_per_second=sample.profiled_tokens_per_second) for sample in samples]
 
 
 def persistently(attempt: Callable[[], _Found], say: Callable[[str], None]) -> _Found:
@@ -191,20 +189,19 @@ def measure(contender: Contender, servers: Collection[int | None], work: Work, s
     idle = sum(each.engine_seconds + each.other_seconds for each in all_used.values())
     thousands = throughput.requests * work.tokens / 1000
     time.sleep(_SETTLING)
-    timed = None
-    if contender.is_streaming:
-        in_time = round(_TIMED_SHARE * seconds * throughput.requests_per_second)
-        timed = tools.timings(contender, work, streams, max(_LEAST_TIMED, _TIMED_A_STREAM * streams, in_time))
-    per_token = [seconds / (work.tokens - 1) for seconds in timed.spans] if timed and work.tokens > 1 else []
+    in_time = round(_TIMED_SHARE * seconds * throughput.requests_per_second)
+    timed = tools.timings(contender, work, streams, max(_LEAST_TIMED, _TIMED_A_STREAM * streams, in_time))
+    in_pieces = contender.is_streaming and work.tokens > 1
+    per_token = [seconds / (work.tokens - 1) for seconds in timed.spans] if in_pieces else []
     return Sample(
         requests_per_second=throughput.requests_per_second,
         tokens_per_second=throughput.requests_per_second * work.tokens,
-        profiled_tokens_per_second=timed.requests_per_second * work.tokens if timed else None,
+        profiled_tokens_per_second=timed.requests_per_second * work.tokens,
         responses_per_request=throughput.responses_per_request,
-        first_response_median=statistics.median(timed.first) if timed else None,
-        first_response_p99=percentile(timed.first, 99) if timed else None,
-        gap_median=statistics.median(timed.gaps) if timed and timed.gaps else None,
-        gap_p99=percentile(timed.gaps, 99) if timed and timed.gaps else None,
+        first_response_median=statistics.median(timed.first),
+        first_response_p99=percentile(timed.first, 99),
+        gap_median=statistics.median(timed.gaps) if timed.gaps else None,
+        gap_p99=percentile(timed.gaps, 99) if timed.gaps else None,
         inter_token_median=statistics.median(per_token) if per_token else None,
         inter_token_p99=percentile(per_token, 99) if per_token else None,
         engine_cpu_per_1000_tokens=used.engine_seconds / thousands if used else None,

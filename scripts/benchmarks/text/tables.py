@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from benchmarks.plots import Picture
 from benchmarks.report import Table, spread
 from benchmarks.text.comparison import MEASURES, Findings, Result
 from benchmarks.text.contenders import FLOOR, Work
@@ -34,18 +35,30 @@ _RATIOS = [
     ("other CPU", "other_cpu_per_1000_tokens"),
     ("all CPU", "cpu_per_1000_tokens"),
 ]
+# File, label, measure, factor to the unit shown.
+_PICTURES = [
+    ("tokens", "tokens/s", "tokens_per_second", 1),
+    ("first", "time to the first text, 99th percentile, ms", "first_response_p99", 1000),
+    ("gaps", "gap between two responses, 99th percentile, ms", "gap_p99", 1000),
+    ("processor", "processor time, s per 1000 tokens", "cpu_per_1000_tokens", 1),
+]
 
 
 def tables(results: Sequence[Result], baseline: str, work: Work, rounds: int) -> list[Table]:
     """What was measured with one count of streams, and the ratios to the baseline; what nobody has is left out."""
     streams = f"{results[0].streams} at the same time, prompts of {work.prompt_tokens} tokens"
     others = [result for result in results if result.contender != baseline]
+    first = "TTFT" if any(result.values("gap_median") for result in results) else "latency"  # answers in one piece
     columns = [column for column in _COLUMNS if any(result.values(column[1]) for result in results)]
     ratios = [ratio for ratio in _RATIOS if any(result.ratios(ratio[1]) for result in others)]
     absolute = Table(
-        f"{streams}, answers of {work.tokens}; medians of {rounds} rounds", ["", *(title for title, *_ in columns)]
+        f"{streams}, answers of {work.tokens}; medians of {rounds} rounds",
+        ["", *(title.replace("TTFT", first) for title, *_ in columns)],
     )
-    relative = Table(f"{streams}, as ratios to {baseline} (lowest to highest)", ["", *(title for title, _ in ratios)])
+    relative = Table(
+        f"{streams}, as ratios to {baseline} (lowest to highest)",
+        ["", *(title.replace("TTFT", first) for title, _ in ratios)],
+    )
     for result in results:
         cells = [_median(result.values(measure), factor, digits) for _, measure, factor, digits in columns]
         absolute.rows.append([result.contender, *cells])
@@ -54,6 +67,20 @@ def tables(results: Sequence[Result], baseline: str, work: Work, rounds: int) ->
         relative.rows.append([result.contender, *(spread(some) if some else "" for some in of_result)])
     relative.notes.append(_company(results))
     return [absolute, relative]
+
+
+def pictures(results: Sequence[Result]) -> list[Picture]:
+    """The measures that are worth a look; prompts of different lengths are lines of their own."""
+    several = len({result.prompt_tokens for result in results}) > 1
+    drawn = []
+    for name, label, measure, factor in _PICTURES:
+        lines: dict[str, dict[int, list[float]]] = {}
+        for result in results:
+            if values := [factor * value for value in result.values(measure)]:
+                line = f"{result.contender}, prompts of {result.prompt_tokens}" if several else result.contender
+                lines.setdefault(line, {})[result.streams] = values
+        drawn.append(Picture(name, label, lines))
+    return drawn
 
 
 def memory_table(results: Sequence[Result]) -> Table:
