@@ -11,6 +11,9 @@ from benchmarks.images.requests import Arrival, ImageRequest
 from benchmarks.images.systems import Steps, System
 
 
+_LEAST_WAVES = 5
+
+
 @dataclass(frozen=True)
 class Load:
     """What became of a load."""
@@ -30,17 +33,18 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 async def closed_loop(system: System, requests: Iterator[ImageRequest], in_flight: int, seconds: float) -> Load:
-    """There are always `in_flight` requests under way.
+    """There are always `in_flight` requests under way, for some seconds, and for `_LEAST_WAVES` times as many requests.
 
-    The first `in_flight` images fill the system; it is measured from the last of those to the last one drawn within
-    `seconds`, or until there are twice as many more, if that takes longer. Raises `DrawingFailed`.
+    Requests that began together also end together, so that only whole waves of `in_flight` images are counted right:
+    those between the end of the first, which fills the system, and the end of the last but one, which has all of the
+    last one behind it. Raises `DrawingFailed`.
     """
     done: list[tuple[float, float]] = []  # when, and after how long
     before = await system.steps()
     began = time.perf_counter()
 
     async def keep_sending() -> None:
-        while time.perf_counter() - began < seconds or len(done) < 3 * in_flight:
+        while time.perf_counter() - began < seconds or len(done) < (_LEAST_WAVES - 1) * in_flight:
             sent = time.perf_counter()
             await system.draw(next(requests))
             now = time.perf_counter()
@@ -48,7 +52,8 @@ async def closed_loop(system: System, requests: Iterator[ImageRequest], in_fligh
 
     await asyncio.gather(*(keep_sending() for _ in range(in_flight)))
     steps = await system.steps()
-    measured = done[in_flight - 1 : len(done) - in_flight + 1]  # the last ones had no others behind them
+    waves = len(done) // in_flight - 1
+    measured = done[in_flight - 1 : waves * in_flight]
     return Load(
         (len(measured) - 1) / (measured[-1][0] - measured[0][0]),
         [latency for _, latency in measured[1:]],
