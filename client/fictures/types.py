@@ -51,6 +51,8 @@ class Sampling(TypedDict, total=False):
     """Above 1, avoid tokens of the prompt and the text so far."""
     ignore_eos: bool
     """Go on to `max_tokens` even where the model would end."""
+    stream_interval_ms: int
+    """Milliseconds, 0 to 1000, that text of a stream may wait for more before it is sent; 0: each token by itself."""
     structured_outputs: str | Mapping[str, Any]
     """Force a form on the text: one of `json`, `regex`, `choice`, `grammar`."""
 

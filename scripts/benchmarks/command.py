@@ -34,11 +34,13 @@ def counts(option: str, given: str) -> list[int]:
     """How many requests at the same time an option asks for.
 
     Raises:
-        typer.BadParameter: It is anything else than whole numbers from 1 to 1024, with commas.
+        typer.BadParameter: It is anything else than different whole numbers from 1 to 1024, with commas.
     """
     numbers = given.split(",")
     if not all(number.isdecimal() and 1 <= int(number) <= 1024 for number in numbers):
         raise typer.BadParameter(f"{given}: must be whole numbers from 1 to 1024, with commas", param_hint=option)
+    if len(set(map(int, numbers))) < len(numbers):
+        raise typer.BadParameter(f"{given}: there is a number twice", param_hint=option)
     return [int(number) for number in numbers]
 
 

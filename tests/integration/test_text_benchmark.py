@@ -14,11 +14,17 @@ from conftest import ROOT
 def test_a_short_run_reports_every_contender(tmp_path: Path) -> None:
     report, numbers = tmp_path / "report.md", tmp_path / "numbers.json"
     command = [ROOT / "scripts/benchmark", "text", "--rounds", "1", "--seconds", "2", "--streams", "2"]
-    command += ["--tokens", "16", "--floor", "--backend", f"other={ROOT / 'backends/vllm'}"]
+    command += ["--tokens", "16", "--not-streamed", "2", "--floor", "--backend", f"other={ROOT / 'backends/vllm'}"]
     command += ["--output", report, "--json", numbers]
     run = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert run.returncode == 0, run.stderr
     found = {result["contender"]: result for result in json.loads(numbers.read_text())["results"]}
+    for name in ("vllm serve", "Triton, HTTP", "Triton, gRPC", "gateway", "other, Triton, HTTP", "other, Triton, gRPC"):
+        (sample,) = found.pop(f"{name}, not streamed")["rounds"]
+        assert sample["responses_per_request"] == 1
+        assert sample["gap_median"] is None
+        assert sample["first_response_median"] > 0
+        assert sample["tokens_per_second"] > 0
     assert found.keys() == {
         "vllm serve",
         "Triton, HTTP",
@@ -41,5 +47,6 @@ def test_a_short_run_reports_every_contender(tmp_path: Path) -> None:
         assert sample["memory"] > 1e8
     text = report.read_text()
     assert "| vllm serve |" in text
-    assert "2 at the same time, prompts of 12 tokens, as ratios to vllm serve" in text
+    assert "| tokens/s | Triton, gRPC | 2 |" in text
+    assert "2 at the same time, prompts of 22 tokens, as ratios to vllm serve" in text
     assert not list((ROOT / ".run").glob("benchmark-*.log")), "a server's log is left behind by a failed one only"

@@ -21,27 +21,36 @@ from benchmarks import plots
 from benchmarks.__main__ import app
 from benchmarks.bystanders import Bystanders
 from benchmarks.errors import BenchmarkError
-from benchmarks.text import tables, tools, usage, vllm_serve
+from benchmarks.text import tables, targets, tools, usage, vllm_serve
 from benchmarks.text.comparison import Findings, Result, Sample, percentile, persistently
 from benchmarks.text.contenders import Work, openai, text_of, triton_grpc, triton_http, unpaced
 
 WORK = Work("Once", 1, 64)
-SAMPLE = Sample(2.0, 128.0, 100.0, 64.0, 0.1, 0.2, 0.01, 0.02, 0.003, 0.004, 0.5, 1.0, 1.5, 1e9)
+SAMPLE = Sample(2.0, 128.0, 1.5, 100.0, 64.0, 0.1, 0.2, 0.01, 0.02, 0.003, 0.004, 0.5, 1.0, 1.5, 1e9)
 
 
 def test_all_ask_for_the_same_tokens() -> None:
     sampling = {"max_tokens": 64, "temperature": 0, "ignore_eos": True}
-    assert openai("x", "h:1", None).request(WORK) == sampling | {"model": "gemma", "stream": True, "prompt": "Once"}
-    assert triton_http("h:1", None).request(WORK) == sampling | {"stream": True, "text_input": "Once"}
+    assert openai("x", "h:1", None).request(WORK) == sampling | {
+        "model": "gemma",
+        "stream": True,
+        "prompt": "0000000. Once",
+    }
+    assert triton_http("h:1", None).request(WORK) == sampling | {"stream": True, "text_input": "0000000. Once"}
     tensors = unpaced(triton_grpc("h:1", None)).tensors(WORK)
     assert json.loads(tensors["sampling_parameters"][0]) == sampling | {"stream_interval_ms": 0}
-    assert (tensors["text_input"], tensors["stream"]) == (["Once"], [True])
+    assert (tensors["text_input"], tensors["stream"]) == (["0000000. Once"], [True])
+    assert unpaced(openai("x", "h:1", None)).request(WORK)["stream_interval_ms"] == 0
 
 
 def test_in_one_piece_triton_has_another_endpoint() -> None:
     whole = triton_http("h:1", None).whole()
     assert whole.url == "http://h:1/v2/models/gemma/generate"
-    assert whole.request(WORK)["stream"] is False
+    assert (whole.request(WORK)["stream"], whole.request(WORK)["exclude_input_in_output"]) == (False, True)
+    tensors = triton_grpc("h:1", None).whole().tensors(WORK)
+    assert (tensors["stream"], tensors["exclude_input_in_output"]) == ([False], [True])
+    assert "exclude" not in tensors["sampling_parameters"][0]
+    assert "exclude_input_in_output" not in openai("x", "h:1", None).whole().request(WORK)
     assert not whole.is_streaming
     assert openai("x", "h:1", None).whole().path == "v1/completions"
 
@@ -78,7 +87,7 @@ def test_the_rate_is_that_of_whole_waves_between_the_first_and_the_last() -> Non
         tools.throughput_of(waves[:5], 2)
 
 
-ANSWER = b"data: {}\n\n" * 3
+ANSWER = b"data: {}\n\n" * 2 + b'data: {"finish_reason":"length"}\n\n'
 ANSWER_TAKES = 0.05  # seconds
 
 
@@ -86,9 +95,10 @@ class _Streaming(BaseHTTPRequestHandler):
     """Answers every request with the same three events, after the same time."""
 
     protocol_version = "HTTP/1.1"
+    prompts: list[str] = []
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.prompts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["prompt"])
         threading.Event().wait(ANSWER_TAKES)
         self.send_response(200 if self.path == "/v1/completions" else 500)
         self.send_header("Content-Length", str(len(ANSWER)))
@@ -120,12 +130,24 @@ def test_wrks_rate_does_not_depend_on_when_the_load_ends() -> None:
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed (Debian: apt install wrk)")
 def test_wrk_counts_what_a_server_sends(streaming: str) -> None:
+    _Streaming.prompts.clear()
     found = tools.load(openai("x", streaming, None), WORK, 2, 2)()
     assert found.requests_per_second > 0
     assert found.responses_per_request == 3
+    assert len(set(_Streaming.prompts)) == len(_Streaming.prompts)
+    assert all(prompt.endswith(". Once") and len(prompt) == len(WORK.prompt) for prompt in _Streaming.prompts)
     failing = replace(openai("x", streaming, None), path="v1/nothing")
     with pytest.raises(BenchmarkError, match=r"x: (\d+) of \1 requests failed"):
         tools.load(failing, WORK, 2, 1)()
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed (Debian: apt install wrk)")
+def test_an_answer_that_is_cut_off_has_failed(streaming: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ANSWER", b"data: {}\n\n" * 3)
+    contender = openai("x", streaming, None)
+    with pytest.raises(BenchmarkError, match=r"x: (\d+) of \1 requests failed"):
+        tools.load(contender, WORK, 2, 1)()
+    assert tools.load(replace(contender, tells_finish=False), WORK, 2, 2)().responses_per_request == 3
 
 
 def test_times_count_from_the_request_and_the_done_mark_is_no_response() -> None:
@@ -307,6 +329,7 @@ def test_without_matplotlib_plots_say_how_to_get_it(monkeypatch: pytest.MonkeyPa
     [
         (["--streams", "1,many"], "1,many: must be whole numbers from 1 to 1024"),
         (["--streams", "0"], "0: must be whole numbers"),
+        (["--streams", "8,1,8"], "8,1,8: there is a number twice"),
         (["--url", "other"], "other: must be NAME=HOST:PORT"),
         (["--backend", "nvidia=/nowhere"], "nvidia=/nowhere: must be NAME=FOLDER, and the folder have a model.py"),
         (["--output", "/nowhere/report.md"], "/nowhere/report.md: no such folder"),
@@ -319,10 +342,30 @@ def test_a_wrong_option_is_named(options: list[str], words: str) -> None:
     assert words in " ".join(run.output.split())
 
 
-def test_each_token_is_reported_as_a_part_of_what_the_path_passes_on() -> None:
-    each_token = Result("Triton", 8, [replace(SAMPLE, tokens_per_second=450.0)], [])
-    floor = Result("none", 8, [replace(SAMPLE, tokens_per_second=500.0)], [])
-    assert tables.floor_note(each_token, floor).startswith("Triton reaches 0.90 of what a model without an engine")
+def test_targets_are_judged_by_the_median_of_the_rounds() -> None:
+    theirs = [replace(SAMPLE, tokens_per_second=speed, gap_p99=0.05) for speed in (100.0, 100.0, 100.0)]
+    ours = [replace(SAMPLE, tokens_per_second=speed, gap_p99=0.061) for speed in (99.0, 101.0, 90.0)]
+    results = [Result("vllm serve", 32, theirs, theirs), Result("Triton, HTTP", 32, ours, theirs)]
+    results.append(Result("Triton, HTTP, each token", 32, ours, theirs))
+    floor = [replace(SAMPLE, tokens_per_second=110.0)]
+    results.append(Result("Triton, HTTP, no engine", 32, floor, []))
+    found = targets.table(results, {"scripts/serve": [9.0], "vllm serve": [10.0]}, "vllm serve", WORK)
+    rows = {(row[0], row[1]): row[2:] for row in found.rows}
+    assert rows["tokens/s", "Triton, HTTP"] == ["32", "0.99 (0.90 to 1.01)", "1.00 or more", "not met"]
+    assert rows["gap p99", "Triton, HTTP"] == ["32", "61.0 (61.0 to 61.0) ms", "60.0 ms or less", "not met"]
+    assert rows["other CPU", "Triton, HTTP"][-1] == "met"
+    assert rows["tokens/s", "Triton, HTTP, each token"] == ["32", "0.99 (0.90 to 1.01)", "0.85 or more", "met"]
+    assert rows["command to ready", "scripts/serve"] == ["", "0.90", "1.00 or less", "met"]
+
+
+def test_a_stream_that_is_alone_is_to_get_each_token_by_itself() -> None:
+    def judged(responses: float) -> list[str]:
+        results = [Result("Triton, HTTP", 1, [replace(SAMPLE, responses_per_request=responses)], [SAMPLE])]
+        (row,) = (row for row in targets.table(results, {}, "vllm serve", WORK).rows if row[0] == "responses a request")
+        return list(row[2:])
+
+    assert judged(63.9) == ["1", "63.9", "63.0 or more", "met"]
+    assert judged(60)[-1] == "not met"
 
 
 def test_the_bare_engine_is_what_each_round_is_compared_with() -> None:

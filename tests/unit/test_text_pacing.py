@@ -176,3 +176,29 @@ def test_a_writer_that_fails_ends_its_own_stream_only() -> None:
 
     asyncio.run(both())
     assert sound.texts == ["end"]
+
+
+def test_an_output_that_does_not_fit_to_what_is_held_ends_its_own_stream_only() -> None:
+    streams = [Stream() for _ in range(30)]
+    misfit = token("misfit")
+    misfit.outputs = None  # which vLLM cannot join to the others
+
+    async def engine() -> None:
+        pacer = Pacer()
+        deliveries = asyncio.gather(
+            *(pacer.deliver(stream.collector, stream.send, 0.05) for stream in streams), return_exceptions=True
+        )
+        await asyncio.sleep(0)
+        for text in ("first", "held"):
+            for stream in streams:
+                stream.collector.put(token(text))
+            await asyncio.sleep(0.001)
+        for stream in streams:
+            stream.collector.put(misfit if stream is streams[0] else token("end", last=True))
+        failure, *others = await asyncio.wait_for(deliveries, 5)
+        assert isinstance(failure, TypeError)
+        assert others == [None] * 29
+
+    asyncio.run(engine())
+    assert streams[0].texts == ["first", "held"]
+    assert all("".join(stream.texts) == "firstheldend" for stream in streams[1:])

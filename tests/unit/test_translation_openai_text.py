@@ -79,6 +79,7 @@ SAMPLING: dict[str, Any] = {
     "include_stop_str_in_output": True,
     "skip_special_tokens": False,
     "lora_name": "poet",
+    "stream_interval_ms": 20,
 }
 
 
@@ -151,6 +152,7 @@ TEXT_LIMITS: list[tuple[str, list[Any], list[Any]]] = [
     ("min_tokens", [0], [-1]),
     ("model", ["g"], [""]),
     ("lora_name", ["p"], [""]),
+    ("stream_interval_ms", [0, 1000], [-1, 1001]),
 ]
 
 

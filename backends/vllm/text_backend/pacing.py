@@ -1,6 +1,6 @@
 """When generated text is sent on: each token at once while few streams run, in larger pieces when many do.
 
-A response costs this process and tritonserver some 150 µs of CPU, however long its text is. With a response a token
+A response costs this process and tritonserver some 100 µs of CPU, however long its text is. With a response a token
 and stream, many streams would wait for their responses rather than for the model. So a stream's text is held back for
 a time that grows with the number of streams, up to a limit that people do not notice.
 
@@ -99,18 +99,18 @@ class _Delivery:
             return
         try:
             output = self._collector.get_nowait()
-        except Exception as error:
+            if output is None:
+                return
+            if self._held is None:
+                self._held = output
+            else:
+                self._held.add(output, aggregate=self._collector.aggregate)
+        except Exception as error:  # of this request: the others still get theirs
             if self._held is not None:
                 self._send_held(now)
             if not self.done.done():
                 self.done.set_exception(error)
             return
-        if output is None:
-            return
-        if self._held is None:
-            self._held = output
-        else:
-            self._held.add(output, aggregate=self._collector.aggregate)
         if self._held.finished or now >= self._due:
             self._send_held(now)
         elif self._timer is None:

@@ -108,6 +108,9 @@ class _TextRequest(_Request):
         None, description="vLLM's: one of `json`, `regex`, `choice`, `grammar`, `json_object`."
     )
     lora_name: NonEmpty | None = Field(None, description="An adapter of the model.")
+    stream_interval_ms: int | None = Field(
+        None, ge=0, le=1000, description="Longest time that text of a stream waits for more; 0: each token by itself."
+    )
 
     @model_validator(mode="after")
     def _options_of_a_stream(self) -> _TextRequest:

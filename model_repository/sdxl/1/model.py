@@ -31,7 +31,12 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
-            relay = Relay(request, self._kept)
+            sender = request.get_response_sender()
+            try:
+                relay = Relay(request, sender, self._kept)
+            except Exception as error:  # of this request: raised, it would fail others that have their threads already
+                sender.send(_not_passed_on(error), flags=_FINAL)
+                continue
             self._relays.add(relay)
             threading.Thread(target=self._run, args=(relay,), daemon=True).start()
 
@@ -82,9 +87,9 @@ class Kept:
 class Relay:
     """One request on its way: sent to the engine, watched for cancellation, answered once."""
 
-    def __init__(self, request: Any, kept: Kept) -> None:
+    def __init__(self, request: Any, sender: Any, kept: Kept) -> None:
         self._kept = kept
-        self._sender = request.get_response_sender()
+        self._sender = sender
         self._lock = threading.Lock()  # Triton must not be asked about a request that has had its answer
         self._key = uuid.uuid4().hex
         # Copies: a request's own tensors are gone when `execute` returns.
@@ -103,7 +108,7 @@ class Relay:
         except pb_utils.TritonModelException as error:
             answer = _failure(f"the image engine does not answer: {error}; try again", pb_utils.TritonError.UNAVAILABLE)
         except Exception as error:
-            answer = _failure(f"the request could not be passed on: {error!r}", pb_utils.TritonError.INTERNAL)
+            answer = _not_passed_on(error)
         with self._lock:
             sender, self._sender = self._sender, None
             sender.send(answer, flags=_FINAL)
@@ -153,6 +158,10 @@ def _answer(response: Any, wanted: Collection[str]) -> Any:
         status, _, message = files.as_numpy()[0].decode().partition(": ")
         return _failure(message, getattr(pb_utils.TritonError, status))
     return pb_utils.InferenceResponse([tensor for tensor in (files, seeds) if tensor.name() in wanted])
+
+
+def _not_passed_on(error: Exception) -> Any:
+    return _failure(f"the request could not be passed on: {error!r}", pb_utils.TritonError.INTERNAL)
 
 
 def _failure(message: str, code: Any) -> Any:

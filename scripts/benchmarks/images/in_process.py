@@ -1,4 +1,4 @@
-"""The plain pipeline and the server's image engine without any server, each in a process of its own.
+"""The plain pipeline and the server's image engine without any server, the former in a process of its own.
 
 In one process they would not be what they are alone: the more threads OpenMP has there, the sooner it puts them to
 sleep between two operations, and with both models' threads a small model's step takes twice as long. Both stay loaded,

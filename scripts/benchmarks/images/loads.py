@@ -10,7 +10,6 @@ from benchmarks.errors import DrawingFailed
 from benchmarks.images.requests import Arrival, ImageRequest
 from benchmarks.images.systems import Steps, System
 
-
 _LEAST_WAVES = 5
 
 

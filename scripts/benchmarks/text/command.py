@@ -17,11 +17,10 @@ from benchmarks.command import counts, deliver, require_folder, run, say
 from benchmarks.errors import BenchmarkError
 from benchmarks.plots import PlotsFolder
 from benchmarks.report import Report
-from benchmarks.text import comparison, other_backend, starting, tables, tools, vllm_serve
+from benchmarks.text import comparison, other_backend, starting, tables, targets, tools, vllm_serve
 from benchmarks.text.comparison import Effort, Findings
 from benchmarks.text.contenders import (
-    FLOOR,
-    HTTP,
+    GATEWAY,
     NO_ENGINE,
     Contender,
     Work,
@@ -35,7 +34,7 @@ from benchmarks.text.contenders import (
 from launcher.layout import shown
 
 BASELINE = "vllm serve"
-_PROMPT, _PROMPT_TOKENS = "Once upon a time there was a fox in the forest. ", 12
+_TEXT, _TEXT_TOKENS, _NUMBER_TOKENS = "Once upon a time there was a fox in the forest. ", 12, 10
 _IN_ONE_PIECE = 32  # streams at which answers in one piece are compared, too, if nothing else is asked for
 _BARE_A_STREAM, _LEAST_BARE = 12, 8  # requests that the bare engine gets
 
@@ -46,7 +45,7 @@ def text(
     seconds: Annotated[float, typer.Option(min=1, help="Of load for each turn.")] = 10,
     tokens: Annotated[int, typer.Option(min=1, help="Of each answer.")] = 64,
     prompt_repeats: Annotated[
-        str, typer.Option(help="How often the prompt of 12 tokens is repeated: whole numbers with commas.")
+        str, typer.Option(help="How often a prompt has a sentence of 12 tokens: whole numbers with commas.")
     ] = "1",
     not_streamed: Annotated[
         str | None,
@@ -99,7 +98,7 @@ def text(
     if not_streamed is not None:
         whole = counts("--not-streamed", not_streamed)
     works = [
-        Work(_PROMPT * repeats, _PROMPT_TOKENS * repeats, tokens)
+        Work(_TEXT * repeats, _NUMBER_TOKENS + _TEXT_TOKENS * repeats, tokens)
         for repeats in counts("--prompt-repeats", prompt_repeats)
     ]
     others = [_named(place) for place in url or []]
@@ -122,14 +121,17 @@ def text(
                 contenders += [replace(each, name=f"{name}, {each.name}") for each in both]
             contenders = _chosen([*contenders, *others], contender)
             for work in works:
-                check_same_text(contenders, work)
+                check_same_text([*contenders, *_in_one_piece(contenders)], work)
             if floor:
                 stack.enter_context(extra_model.loaded(ours, NO_ENGINE))
                 contenders.append(without_engine(ours.http_url.removeprefix("http://"), ours.pid))
             for work in works:
                 _measure(contenders, work, effort, report, found, ours if engine else None)
-                _measure_in_one_piece(contenders, work, replace(effort, streams=whole), report, found)
+                if whole:
+                    _measure_in_one_piece(contenders, work, replace(effort, streams=whole), report, found)
             streamed = {contender.name for contender in contenders}
+            of_first = [result for result in found.results if result.prompt_tokens == works[0].prompt_tokens]
+            report.tables.insert(0, targets.table(of_first, found.starts, BASELINE, works[0]))
             report.tables.append(
                 tables.memory_table([result for result in found.results if result.contender in streamed])
             )
@@ -148,21 +150,26 @@ def _contenders(
     stack: ExitStack, ours: server.Server, each_token: bool, stream_interval: int | None, one_process: bool
 ) -> list[Contender]:
     """Our server's endpoints, and `vllm serve`, which is started and which `stack` stops."""
-    host, pid = stack.enter_context(vllm_serve.running(ours, say))
+    arguments = vllm_serve.arguments(ours)
+    host, pid = stack.enter_context(vllm_serve.running(arguments, say))
     triton = triton_http(ours.http_url.removeprefix("http://"), ours.pid)
     contenders = [openai(BASELINE, host, pid), triton, triton_grpc(ours.grpc_url, ours.pid)]
     if each_token:
         contenders += [unpaced(triton), unpaced(contenders[-1])]
     if ours.api_url:
-        contenders.append(openai("gateway", ours.api_url.removeprefix("http://"), ours.pid))
+        contenders.append(openai(GATEWAY, ours.api_url.removeprefix("http://"), ours.pid))
+        if each_token:
+            contenders.append(unpaced(contenders[-1]))
     if stream_interval:
         option = ("--stream-interval", str(stream_interval))
-        host, pid = stack.enter_context(vllm_serve.running(ours, say, *option))
+        host, pid = stack.enter_context(vllm_serve.running(arguments, say, *option))
         paced = openai(f"{BASELINE} --stream-interval {stream_interval}", host, pid)
         contenders.append(replace(paced, is_variant=True))
     if one_process:
         threads = vllm_serve.threads_of_one_process()
-        host, pid = stack.enter_context(vllm_serve.running(ours, say, *vllm_serve.ONE_PROCESS, OMP_NUM_THREADS=threads))
+        host, pid = stack.enter_context(
+            vllm_serve.running(arguments, say, *vllm_serve.ONE_PROCESS, OMP_NUM_THREADS=threads)
+        )
         contenders.append(openai(f"{BASELINE}, one process", host, pid))
     return contenders
 
@@ -184,14 +191,11 @@ def _measure(
         if bare is not None:
             say(f"{streams} streams: the bare engine")
             requests = _BARE_A_STREAM * max(streams, _LEAST_BARE)
-            speeds[streams].append(vllm_serve.bare_engine(bare, work, streams, requests))
+            speeds[streams].append(vllm_serve.bare_engine(vllm_serve.arguments(bare), work, streams, requests))
 
     for found in comparison.compare(contenders, BASELINE, work, effort, say, bare_turn):
         findings.results += found
         report.tables += tables.tables(found, BASELINE, work, effort.rounds)
-        by_name = {result.contender: result for result in found}
-        if (floor := by_name.get(FLOOR)) and (each_token := by_name.get(f"{HTTP}, each token")):
-            report.tables[-1].notes.append(tables.floor_note(each_token, floor))
         if of_engine := speeds[found[0].streams]:
             report.tables[-1].notes.append(tables.bare_note(of_engine, found))
 
@@ -200,10 +204,14 @@ def _measure_in_one_piece(
     contenders: Sequence[Contender], work: Work, effort: Effort, report: Report, findings: Findings
 ) -> None:
     """The same with answers in one piece."""
-    whole = [contender.whole() for contender in contenders if not contender.is_variant]
+    whole = _in_one_piece(contenders)
     for found in comparison.compare(whole, whole[0].name, work, effort, say):
         findings.results += found
         report.tables += tables.tables(found, whole[0].name, work, effort.rounds)
+
+
+def _in_one_piece(contenders: Sequence[Contender]) -> list[Contender]:
+    return [contender.whole() for contender in contenders if not contender.is_variant]
 
 
 def _named(place: str) -> Contender:

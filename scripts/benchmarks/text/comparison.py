@@ -17,7 +17,7 @@ _TRIES = 5
 _SETTLING = 1.0  # seconds between two loads
 # Requests whose responses are timed: as many as fit into this share of the load's time, but no fewer than that.
 _TIMED_SHARE = 0.5
-_TIMED_A_STREAM = 3
+_TIMED_A_STREAM = 6
 _LEAST_TIMED = 12
 
 
@@ -38,8 +38,9 @@ class Sample:
 
     requests_per_second: float
     tokens_per_second: float
-    profiled_tokens_per_second: float
+    profiled_requests_per_second: float
     """With perf_analyzer, which takes more of the processor, as the load."""
+    profiled_tokens_per_second: float
     responses_per_request: float
     first_response_median: float
     """From a request to its first response, or to its only one."""
@@ -149,7 +150,14 @@ def compare(
 
 def _as_profiled(samples: Sequence[Sample]) -> list[Sample]:
     """As they are with the load that those over gRPC always have."""
-    return [replace(sample, tokens_per_second=sample.profiled_tokens_per_second) for sample in samples]
+    return [
+        replace(
+            sample,
+            requests_per_second=sample.profiled_requests_per_second,
+            tokens_per_second=sample.profiled_tokens_per_second,
+        )
+        for sample in samples
+    ]
 
 
 def persistently(attempt: Callable[[], _Found], say: Callable[[str], None]) -> _Found:
@@ -190,12 +198,13 @@ def measure(contender: Contender, servers: Collection[int | None], work: Work, s
     thousands = throughput.requests * work.tokens / 1000
     time.sleep(_SETTLING)
     in_time = round(_TIMED_SHARE * seconds * throughput.requests_per_second)
-    timed = tools.timings(contender, work, streams, max(_LEAST_TIMED, _TIMED_A_STREAM * streams, in_time))
+    timed = tools.timings(contender, work, streams, max(_LEAST_TIMED, _TIMED_A_STREAM * streams, in_time), seconds)
     in_pieces = contender.is_streaming and work.tokens > 1
     per_token = [seconds / (work.tokens - 1) for seconds in timed.spans] if in_pieces else []
     return Sample(
         requests_per_second=throughput.requests_per_second,
         tokens_per_second=throughput.requests_per_second * work.tokens,
+        profiled_requests_per_second=timed.requests_per_second,
         profiled_tokens_per_second=timed.requests_per_second * work.tokens,
         responses_per_request=throughput.responses_per_request,
         first_response_median=statistics.median(timed.first),

@@ -14,19 +14,37 @@ from benchmarks.errors import BenchmarkError
 
 NO_ENGINE = Path(__file__).with_name("no_engine")
 """A model that sends a ready-made word for each token."""
-HTTP = "Triton, HTTP"
-FLOOR = "Triton, HTTP, no engine"
+HTTP, GRPC, GATEWAY = "Triton, HTTP", "Triton, gRPC", "gateway"
+FLOOR = f"{HTTP}, no engine"
+EACH_TOKEN, NOT_STREAMED = ", each token", ", not streamed"
+"""Behind the name of a contender that answers in another way."""
+_WITHOUT_PROMPT = "exclude_input_in_output"
+_TENSORS = ("stream", _WITHOUT_PROMPT)
+"""What is a tensor of its own in a request to Triton; all else is how to sample."""
 _TIMEOUT = 60.0  # seconds of one request
 
 
 @dataclass(frozen=True)
 class Work:
-    """What every request asks for; greedy, and as many tokens as wanted whether the text has ended or not."""
+    """What every request asks for; greedy, and as many tokens as wanted whether the text has ended or not.
 
-    prompt: str
+    Every request has a number in front of its prompt, so that no prefix cache knows it already.
+    """
+
+    text: str
     prompt_tokens: int
-    """About as many as `prompt` has."""
+    """About as many as a prompt has."""
     tokens: int
+    number: str = "0000000"
+    """Always of so many digits, which are as many tokens."""
+
+    def numbered(self, number: int) -> "Work":
+        """The same with a number of its own, below ten million."""
+        return replace(self, number=f"{number:07d}")
+
+    @property
+    def prompt(self) -> str:
+        return f"{self.number}. {self.text}"
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -44,6 +62,8 @@ class Contender:
         body: What a request has besides the prompt and how to sample.
         pid: The process whose whole tree is the server; None: somewhere else.
         is_variant: Whether it is another way of streaming, which answers in one piece know nothing of.
+        tells_finish: Whether an answer over HTTP says why it ended, so that one that was cut off is seen; Triton's does
+            only if asked to, which costs an output more in each response.
     """
 
     name: str
@@ -52,6 +72,7 @@ class Contender:
     body: dict[str, Any]
     pid: int | None = None
     is_variant: bool = False
+    tells_finish: bool = False
 
     @property
     def is_grpc(self) -> bool:
@@ -72,23 +93,23 @@ class Contender:
 
     def tensors(self, work: Work) -> dict[str, Any]:
         """The same as tensors of a gRPC request, in perf_analyzer's format."""
-        own = {name: value for name, value in self.body.items() if name != "stream"}
-        return {
-            "text_input": [work.prompt],
-            "stream": [self.is_streaming],
-            "sampling_parameters": [json.dumps(work.sampling | own)],
-        }
+        tensors = {"text_input": [work.prompt]}
+        tensors |= {name: [self.body[name]] for name in _TENSORS if name in self.body}
+        own = {name: value for name, value in self.body.items() if name not in _TENSORS}
+        return tensors | {"sampling_parameters": [json.dumps(work.sampling | own)]}
 
     def whole(self) -> "Contender":
         """The same, answering in one piece."""
-        body = {name: value for name, value in self.body.items() if name != "stream"} | {"stream": False}
+        body = self.body | {"stream": False}
+        if not self.path.startswith("v1/"):
+            body[_WITHOUT_PROMPT] = True
         path = self.path.replace("generate_stream", "generate")
-        return replace(self, name=f"{self.name}, not streamed", body=body, path=path)
+        return replace(self, name=self.name + NOT_STREAMED, body=body, path=path)
 
 
 def openai(name: str, host: str, pid: int | None) -> Contender:
     """`/v1/completions` of any server that has OpenAI's API and vLLM's `ignore_eos`."""
-    return Contender(name, host, "v1/completions", {"model": "gemma", "stream": True}, pid)
+    return Contender(name, host, "v1/completions", {"model": "gemma", "stream": True}, pid, tells_finish=True)
 
 
 def triton_http(host: str, pid: int | None) -> Contender:
@@ -98,7 +119,7 @@ def triton_http(host: str, pid: int | None) -> Contender:
 
 def triton_grpc(host: str, pid: int | None) -> Contender:
     """A gRPC stream of Triton."""
-    return Contender("Triton, gRPC", host, "", {"stream": True}, pid)
+    return Contender(GRPC, host, "", {"stream": True}, pid)
 
 
 def without_engine(host: str, pid: int | None) -> Contender:
@@ -109,8 +130,9 @@ def without_engine(host: str, pid: int | None) -> Contender:
 
 def unpaced(contender: Contender) -> Contender:
     """The same with a response for each token, however many streams run."""
-    name = f"{contender.name}, each token"
-    return replace(contender, name=name, body=contender.body | {"stream_interval_ms": 0}, is_variant=True)
+    return replace(
+        contender, name=contender.name + EACH_TOKEN, body=contender.body | {"stream_interval_ms": 0}, is_variant=True
+    )
 
 
 def check_same_text(contenders: list[Contender], work: Work) -> str:

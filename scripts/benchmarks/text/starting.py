@@ -8,23 +8,26 @@ from benchmarks.text import vllm_serve
 
 
 def compare(baseline: str, rounds: int, say: Callable[[str], None]) -> dict[str, list[float]]:
-    """Seconds of each round, by name: both servers' own, with the text model alone, one after the other.
+    """Seconds of each round, by name: both servers' own, with the text model alone.
 
-    Each had its caches filled by an earlier start. The first one waits without load while the second one starts.
+    Each had its caches filled by an earlier start, and has the machine for itself; who goes first alternates.
 
     Raises:
         BenchmarkError: One does not start or does not stop.
     """
-    found: dict[str, list[float]] = {"scripts/serve": [], baseline: []}
-    for number in range(-1, rounds):
-        say("starting both to fill their caches" if number < 0 else f"start {number + 1} of {rounds}")
-        began = time.monotonic()
-        with server.own(say, SERVE="text") as ours:
-            own_seconds = time.monotonic() - began
+    with server.own(say, SERVE="text") as ours:
+        arguments = vllm_serve.arguments(ours)
+        with vllm_serve.running(arguments, say):
+            say("both have filled their caches")
+    starts = {
+        "scripts/serve": lambda: server.own(say, SERVE="text"),
+        baseline: lambda: vllm_serve.running(arguments, say),
+    }
+    found: dict[str, list[float]] = {name: [] for name in starts}
+    for number in range(rounds):
+        say(f"start {number + 1} of {rounds}")
+        for name in list(starts)[:: -1 if number % 2 else 1]:
             began = time.monotonic()
-            with vllm_serve.running(ours, say):
-                its_seconds = time.monotonic() - began
-        if number >= 0:
-            found["scripts/serve"].append(own_seconds)
-            found[baseline].append(its_seconds)
+            with starts[name]():
+                found[name].append(time.monotonic() - began)
     return found

@@ -122,15 +122,6 @@ def bare_note(speeds: Sequence[float], results: Sequence[Result]) -> str:
     )
 
 
-def floor_note(each_token: Result, floor: Result) -> str:
-    """How near a response for each token comes to what the path of the responses can do, in a sentence."""
-    speed, most = (statistics.median(found.values("tokens_per_second")) for found in (each_token, floor))
-    return (
-        f"{each_token.contender} reaches {speed / most:.2f} of what a model without an engine passes on, "
-        f"which is {most:.0f} responses a second."
-    )
-
-
 def start_table(starts: Mapping[str, Sequence[float]], baseline: str) -> Table:
     """Seconds from a server's command to its readiness."""
     table = Table("From the command to ready, s", ["", "s", f"ratio to {baseline}"])

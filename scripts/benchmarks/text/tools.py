@@ -19,6 +19,7 @@ from benchmarks.text.contenders import Contender, Work
 from launcher.layout import ROOT
 
 _LEAST_WAVES = 3
+_NUMBERS = itertools.count(step=20_000)  # each load's requests begin with another number
 _GRACE = 120.0  # seconds that a tool may take beyond what it was asked for
 
 
@@ -70,7 +71,7 @@ def load(contender: Contender, work: Work, streams: int, seconds: float) -> Call
     # perf_analyzer's own measurement for a time fails unless several of them agree, so it gets a count that fits.
     pilot = throughput_of(_profiled(contender, work, streams, _LEAST_WAVES * streams), streams)
     requests = streams * (1 + max(_LEAST_WAVES, round(pilot.requests_per_second * seconds / streams)))
-    return lambda: throughput_of(_profiled(contender, work, streams, requests), streams)
+    return lambda: throughput_of(_profiled(contender, work, streams, requests, seconds), streams)
 
 
 def warm_up(contender: Contender, work: Work, streams: int) -> None:
@@ -86,6 +87,8 @@ def _http_load(contender: Contender, work: Work, streams: int, seconds: float) -
     command = ["wrk", "-t1", f"-c{streams}", f"-d{seconds:.0f}s", "--timeout", "60s", "-s"]
     command += [str(Path(__file__).with_name("wrk.lua")), contender.url]
     variables = {"BENCHMARK_BODY": json.dumps(contender.request(work)), "BENCHMARK_STREAMS": str(streams)}
+    variables |= {"BENCHMARK_NUMBER": work.number, "BENCHMARK_FIRST_NUMBER": str(next(_NUMBERS))}
+    variables["BENCHMARK_FINISH"] = str(int(contender.tells_finish))
     return throughput_counted(contender, counted(_run(command, seconds, variables)), streams)
 
 
@@ -119,14 +122,23 @@ def counted(output: str) -> dict[str, Any]:
     return dict(json.loads(match[1]))
 
 
-def timings(contender: Contender, work: Work, streams: int, requests: int) -> Timings:
+def timings(contender: Contender, work: Work, streams: int, requests: int, seconds: float) -> Timings:
     """`requests` requests, `streams` of them always under way.
+
+    Those of the first wave, which all come at once, are not among the times.
+
+    Args:
+        contender: Who is asked.
+        work: What each request asks for.
+        streams: Requests at the same time.
+        requests: More than two for each stream.
+        seconds: That it takes about.
 
     Raises:
         BenchmarkError: A request failed.
     """
-    found = _profiled(contender, work, streams, requests)
-    return replace(timings_of(found), requests_per_second=throughput_of(found, streams).requests_per_second)
+    found = sorted(_profiled(contender, work, streams, requests, seconds), key=lambda request: request["timestamp"])
+    return replace(timings_of(found[streams:]), requests_per_second=throughput_of(found, streams).requests_per_second)
 
 
 def timings_of(requests: list[dict[str, Any]]) -> Timings:
@@ -167,11 +179,17 @@ def throughput_of(requests: list[dict[str, Any]], streams: int) -> Throughput:
     return Throughput(rate, responses / len(requests), len(requests))
 
 
-def _profiled(contender: Contender, work: Work, streams: int, requests: int) -> list[dict[str, Any]]:
+def _profiled(
+    contender: Contender, work: Work, streams: int, requests: int, seconds: float = _GRACE
+) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         data, profile = Path(folder) / "input.json", Path(folder) / "profile.json"
-        given = contender.tensors(work) if contender.is_grpc else {"payload": [contender.request(work)]}
-        data.write_text(json.dumps({"data": [given]}))
+        first = next(_NUMBERS)
+        works = [work.numbered(number) for number in range(first, first + requests)]
+        given = [
+            contender.tensors(each) if contender.is_grpc else {"payload": [contender.request(each)]} for each in works
+        ]
+        data.write_text(json.dumps({"data": given}))
         protocol = (
             ["-i", "grpc", "--streaming"]
             if contender.is_grpc
@@ -180,7 +198,7 @@ def _profiled(contender: Contender, work: Work, streams: int, requests: int) -> 
         command = [str(ROOT / "scripts/perf_analyzer"), "-m", "gemma", "-u", contender.host, "--async", *protocol]
         command += ["--input-data", str(data), "--concurrency-range", str(streams)]
         command += ["--request-count", str(requests), "--profile-export-file", str(profile)]
-        output = _run(command, _GRACE, {})
+        output = _run(command, seconds, {})
         if not profile.is_file():
             raise BenchmarkError(f"{contender.name}: perf_analyzer left no profile: {output[-500:]}")
         found = read_profile(contender, profile)
@@ -193,12 +211,12 @@ def read_profile(contender: Contender, profile: Path) -> list[dict[str, Any]]:
     """The requests of perf_analyzer's profile.
 
     Raises:
-        UnreadableProfile: It is cut off. perf_analyzer 2.51 writes a number for the FP32 output that no response had,
-            out of memory that nothing was put into; a NaN there seems to be what ends the file.
+        UnreadableProfile: It is cut off, or empty. perf_analyzer 2.51 writes a number for the FP32 output that no
+            response had, out of memory that nothing was put into; a NaN there seems to be what ends the file.
     """
     try:
         return list(json.loads(profile.read_text())["experiments"][0]["requests"])
-    except ValueError as error:
+    except (ValueError, LookupError) as error:
         raise UnreadableProfile(f"{contender.name}: perf_analyzer's profile cannot be read: {error}") from error
 
 

@@ -35,7 +35,7 @@ class Usage:
 
 
 def of_tree(pid: int) -> Usage:
-    """Of a process and all its descendants."""
+    """Of a process and all its descendants; of one that has ended nothing."""
     engine = other = 0.0
     memory = 0
     peaks: dict[str, int] = {}
@@ -67,8 +67,11 @@ def name_of(command: list[str]) -> str:
 
 
 def _tree(pid: int) -> Iterable[psutil.Process]:
-    root = psutil.Process(pid)
-    return [root, *root.children(recursive=True)]
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _peak(pid: int) -> int:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import psutil
 
+from benchmarks import machine
 from benchmarks.errors import BenchmarkError
 from benchmarks.ports import free_ports
 from benchmarks.server import Server, started, wait_until
@@ -28,11 +29,13 @@ ONE_PROCESS = ("--distributed-executor-backend", "vllm.v1.executor.uniproc_execu
 
 
 @contextmanager
-def running(server: Server, say: Callable[[str], None], *more: str, **variables: str) -> Iterator[tuple[str, int]]:
+def running(
+    arguments: Mapping[str, Any], say: Callable[[str], None], *more: str, **variables: str
+) -> Iterator[tuple[str, int]]:
     """`host:port` and process id of a `vllm serve`, from ready to stopped.
 
     Args:
-        server: Whose text engine it is to be like.
+        arguments: Of the text engine that it is to be like.
         say: Is told what goes on.
         more: Options besides.
         variables: Environment variables besides.
@@ -43,7 +46,6 @@ def running(server: Server, say: Callable[[str], None], *more: str, **variables:
     (port,) = free_ports(1)
     log = RUN / f"benchmark-vllm-{port}.log"
     say(f"starting vllm serve on port {port}")
-    arguments = _arguments(server)
     command = [str(_COMMAND), "serve", *options(arguments), *more]
     command += ["--served-model-name", "gemma", "--host", "127.0.0.1", "--port", str(port), "--no-enable-log-requests"]
     name, url = "vllm serve", f"http://127.0.0.1:{port}/health"
@@ -57,28 +59,34 @@ def threads_of_one_process() -> str:
     return str(max(1, (psutil.cpu_count(logical=False) or 1) - 1))
 
 
-def bare_engine(server: Server, work: Work, streams: int, requests: int) -> float:
-    """Tokens a second of the engine in one process, without any server, as `vllm bench throughput` finds them.
+def bare_engine(arguments: Mapping[str, Any], work: Work, streams: int, requests: int) -> float:
+    """Tokens a second of the engine without any server, as `vllm bench throughput` finds them: from the first request
+    to the last answer, random prompts, a temperature of 1; on a CPU in one process, as the server's own engine.
 
     Args:
-        server: Whose text engine it is to be like.
-        work: How many tokens a prompt and an answer have; those of the prompts are random.
+        arguments: Of the text engine that it is to be like.
+        work: How many tokens a prompt and an answer have.
         streams: Requests at the same time.
         requests: In all.
 
     Raises:
         BenchmarkError: It fails.
     """
-    arguments = _arguments(server) | {"max_num_seqs": streams}
+    arguments = {**arguments, "max_num_seqs": streams}
+    variables = _environment(arguments)
+    one_process: Sequence[str] = ()
+    if machine.is_cpu():
+        one_process = ONE_PROCESS
+        variables["OMP_NUM_THREADS"] = threads_of_one_process()
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "found.json"
         command = [str(_COMMAND), "bench", "throughput", "--async-engine", "--output-json", str(found)]
-        command += ["--model", *options(arguments), "--dataset-name", "random"]
+        command += ["--model", *options(arguments), *one_process, "--dataset-name", "random"]
         command += ["--random-input-len", str(work.prompt_tokens)]
         command += ["--random-output-len", str(work.tokens), "--num-prompts", str(requests)]
         log = RUN / "benchmark-bare-engine.log"
         name = "vllm bench throughput"
-        with started(name, command, _environment(arguments), log) as process:
+        with started(name, command, variables, log) as process:
             try:
                 failed = process.wait(_START_TIMEOUT)
             except subprocess.TimeoutExpired:
@@ -88,11 +96,12 @@ def bare_engine(server: Server, work: Work, streams: int, requests: int) -> floa
         return float(json.loads(found.read_text())["requests_per_second"]) * work.tokens
 
 
-def _arguments(server: Server) -> dict[str, Any]:
+def arguments(server: Server) -> dict[str, Any]:
+    """Those that the server's own text engine has, by the names of `AsyncEngineArgs`."""
     return dict(json.loads((server.repository / "gemma/1/model.json").read_text()))
 
 
-def options(arguments: dict[str, Any]) -> list[str]:
+def options(arguments: Mapping[str, Any]) -> list[str]:
     """Of `vllm serve`, for what `AsyncEngineArgs` are in `model.json`."""
     found = [str(arguments["model"])]
     for name, value in arguments.items():

@@ -1,4 +1,4 @@
--- What wrk sends, and what it counts of the answers: failures, events of server-sent streams, and when waves of them
+-- What wrk sends, and what it counts of the answers: failures, which an answer is that has not all its tokens, events of server-sent streams, and when waves of them
 -- ended. A wave is as many answers as there are streams.
 local ffi = require("ffi")
 ffi.cdef [[
@@ -7,10 +7,22 @@ ffi.cdef [[
 ]]
 
 wrk.method = "POST"
-wrk.body = os.getenv("BENCHMARK_BODY")
 wrk.headers["Content-Type"] = "application/json"
 
+-- Every request has a number of its own in its prompt.
+local body, number = os.getenv("BENCHMARK_BODY"), os.getenv("BENCHMARK_NUMBER")
+local from, to = string.find(body, number, 1, true)
+local before, after = string.sub(body, 1, from - 1), string.sub(body, to + 1)
+local format = string.format("%%s%%0%dd%%s", #number)
+local next_number = tonumber(os.getenv("BENCHMARK_FIRST_NUMBER"))
+
+function request()
+  next_number = next_number + 1
+  return wrk.format(nil, nil, nil, string.format(format, before, next_number, after))
+end
+
 local streams = tonumber(os.getenv("BENCHMARK_STREAMS"))
+local must_finish = os.getenv("BENCHMARK_FINISH") == "1"
 local moment = ffi.new("benchmark_moment")
 
 failures, events, answers = 0, 0, 0
@@ -21,8 +33,12 @@ local function now()
   return tonumber(moment.seconds) + tonumber(moment.nanoseconds) / 1e9
 end
 
+local function is_whole(body)
+  return not must_finish or string.find(body, '"finish_reason": ?"length"')
+end
+
 function response(status, headers, body)
-  if status ~= 200 or string.find(body, 'data: {"error"', 1, true) then
+  if status ~= 200 or string.find(body, 'data: {"error"', 1, true) or not is_whole(body) then
     failures = failures + 1
   end
   local _, count = string.gsub(body, "data: {", "")
