@@ -32,12 +32,6 @@ class Bystanders:
             return None
         return max(0.0, (self._now() - self._used) / (time.monotonic() - self._began))
 
-    @property
-    def cores(self) -> str:
-        """The same as text."""
-        share = self.share
-        return "unknown" if share is None else f"{share:.1f}"
-
     def _now(self) -> float:
         """Their processor time so far, in seconds from an arbitrary start."""
         if self._servers is None:

@@ -1,5 +1,6 @@
 """What was measured, as tables: for a person on a terminal, as Markdown in a file or a pipe."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -60,9 +61,10 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{median} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """The ratio of the medians."""
-    return f"{statistics.median(ours) / statistics.median(theirs):.2f}"
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that at least `percent` of the values do not exceed (nearest rank)."""
+    ranked = sorted(values)
+    return ranked[max(0, math.ceil(percent / 100 * len(ranked)) - 1)]
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -94,12 +94,6 @@ def test_steps_are_summed_over_the_engines() -> None:
     assert steps_of("\n".join([*lines, ""])) == Steps(4, 10)
 
 
-def test_a_percentile_is_a_value_that_was_measured() -> None:
-    values = [float(number) for number in range(200, 0, -1)]
-    assert [loads.percentile(values, percent) for percent in (50, 95, 99)] == [100, 190, 198]
-    assert loads.percentile([3.0], 99) == 3
-
-
 def test_ratios_are_those_of_a_round() -> None:
     plain, engine = result("plain pipeline", "8", [2, 4]), result("engine in process", "8", [3, 8])
     assert engine.ratios("images_per_second", plain) == [1.5, 2]

@@ -21,9 +21,10 @@ from benchmarks import plots
 from benchmarks.__main__ import app
 from benchmarks.bystanders import Bystanders
 from benchmarks.errors import BenchmarkError
-from benchmarks.text import tables, targets, tools, usage, vllm_serve
-from benchmarks.text.comparison import Findings, Result, Sample, percentile, persistently
-from benchmarks.text.contenders import Work, openai, text_of, triton_grpc, triton_http, unpaced
+from benchmarks.report import percentile
+from benchmarks.text import comparison, tables, targets, tools, usage, vllm_serve
+from benchmarks.text.comparison import Effort, Findings, Result, Sample, compare, persistently
+from benchmarks.text.contenders import Contender, Work, openai, text_of, triton_grpc, triton_http, unpaced
 
 WORK = Work("Once", 1, 64)
 SAMPLE = Sample(2.0, 128.0, 1.5, 100.0, 64.0, 0.1, 0.2, 0.01, 0.02, 0.003, 0.004, 0.5, 1.0, 1.5, 1e9)
@@ -176,9 +177,9 @@ def test_a_profile_that_is_cut_off_is_measured_again_but_not_for_ever(tmp_path: 
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:
-    assert percentile([3, 1, 2], 50) == 2
-    assert percentile(list(range(1, 101)), 99) == 99
-    assert percentile([7], 99) == 7
+    values = [float(number) for number in range(200, 0, -1)]
+    assert [percentile(values, percent) for percent in (50, 95, 99, 99.9)] == [100, 190, 198, 200]
+    assert percentile([7.0], 99) == 7
 
 
 def test_ratios_are_those_of_a_round_and_what_was_not_measured_has_none() -> None:
@@ -199,6 +200,28 @@ def test_ratios_are_those_of_a_round_and_what_was_not_measured_has_none() -> Non
     assert found["ratios"]["tokens_per_second"] == 1.5
     assert "gap_p99" not in found["ratios"]
     assert len(found["rounds"]) == 2
+
+
+def test_contenders_take_turns_and_grpc_is_compared_with_the_same_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = list[tuple[str, int]]()
+
+    def measured(contender: Contender, _servers: Any, _work: Work, streams: int, _seconds: float) -> Sample:
+        turns.append((contender.name, streams))
+        return SAMPLE
+
+    monkeypatch.setattr(comparison, "measure", measured)
+    monkeypatch.setattr(tools, "warm_up", lambda *_: None)
+    contenders = [openai("vllm serve", "h:1", None), triton_grpc("h:2", None)]
+    between = list[int]()
+    found = list(compare(contenders, "vllm serve", WORK, Effort([1, 8], 2, 1), lambda _: None, between.append))
+    a_b, b_a = ["vllm serve", "Triton, gRPC"], ["Triton, gRPC", "vllm serve"]
+    assert turns == [(name, streams) for streams in (1, 8) for name in (*a_b, *b_a)]
+    assert between == [1, 1, 8, 8]
+    theirs, ours = found[0]
+    assert theirs.ratios("tokens_per_second") == [1, 1]
+    assert ours.ratios("tokens_per_second") == [128 / 100] * 2
+    assert ours.ratios("requests_per_second") == [2 / 1.5] * 2
+    assert ours.ratios("gap_p99") == [1, 1]
 
 
 def test_answers_in_one_piece_have_a_latency() -> None:
@@ -284,7 +307,6 @@ def test_only_programs_outside_are_bystanders() -> None:
         finally:
             child.kill()
     assert Bystanders(os.getpid(), None).share is None
-    assert Bystanders(None).cores == "unknown"
 
 
 def test_memory_and_company_are_reported() -> None:

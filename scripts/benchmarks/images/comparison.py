@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from benchmarks.bystanders import Bystanders
 from benchmarks.images import loads
-from benchmarks.images.loads import percentile
 from benchmarks.images.requests import ImageRequest, Work, alike, mixed, poisson
 from benchmarks.images.systems import System
+from benchmarks.report import percentile
 
 _Some = TypeVar("_Some")
 IN_FLIGHT = 16

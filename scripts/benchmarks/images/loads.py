@@ -25,12 +25,6 @@ class Load:
     errors: Sequence[str] = ()
 
 
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that at least `percent` of the values do not exceed (nearest rank)."""
-    ranked = sorted(values)
-    return ranked[max(0, math.ceil(percent / 100 * len(ranked)) - 1)]
-
-
 async def closed_loop(system: System, requests: Iterator[ImageRequest], in_flight: int, seconds: float) -> Load:
     """There are always `in_flight` requests under way, for some seconds, and for `_LEAST_WAVES` times as many requests.
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from benchmarks.bystanders import Bystanders
 from benchmarks.errors import UnreadableProfile
+from benchmarks.report import percentile
 from benchmarks.text import tools, usage
 from benchmarks.text.contenders import Contender, Work
 
@@ -221,9 +222,3 @@ def measure(contender: Contender, servers: Collection[int | None], work: Work, s
         idle_cores=idle / took,
         bystander_cores=bystander_cores,
     )
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that so many percent of the values do not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, -(-len(ordered) * int(percent) // 100) - 1)]

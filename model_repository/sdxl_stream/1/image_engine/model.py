@@ -129,8 +129,7 @@ def _compile(
 ) -> None:
     """Compiles for images of the default size, and for single rows too if the default needs no negative prompt.
 
-    Not the decoder on a CPU: its thread has fewer of PyTorch's than this one, for which it would be compiled again
-    while requests wait.
+    On a CPU the decoder stays as it is: whether compiling it gains anything there was not measured.
 
     Raises:
         SetupError: It cannot be compiled.
