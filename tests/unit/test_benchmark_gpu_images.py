@@ -45,10 +45,19 @@ def test_everything_is_measured_and_told(tmp_path: Path) -> None:
     assert "floor: operations" in text
 
 
+def test_a_model_of_ones_own_is_measured(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    work = ["--size", str(ROOT / "models/tiny-sdxl"), "--dtype", "float32", "--side", "64", "--steps", "2"]
+    ended = run(*work, "--counts", "1", "--repeats", "1", "--only-engine", "--no-compile", "--json", str(found))
+    assert ended.returncode == 0, ended.stderr
+    assert "tiny-sdxl (0.00 billion UNet weights) in float32" in " ".join(ended.stdout.split())
+    assert {row["what"] for row in json.loads(found.read_text())["rows"]} == {"unet", "image", "vae"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (["--size", "huge"], 1, "--size huge: must be one of base, tiny"),
+        (["--size", "huge"], 1, "--size huge: must be one of base, tiny, or a folder with a model"),
         (["--counts", "1,none"], 2, "1,none: must be whole numbers from 1 to 1024"),
         (["--counts", "0"], 2, "0: must be whole numbers from 1 to 1024"),
     ],

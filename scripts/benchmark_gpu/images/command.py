@@ -13,7 +13,9 @@ from benchmarks.report import Report
 
 
 def images(
-    size: Annotated[str, typer.Option(help="base: Stable Diffusion XL base 1.0's; tiny: for a try on a CPU.")] = "base",
+    size: Annotated[
+        str, typer.Option(help="base: Stable Diffusion XL base 1.0's; tiny: for a try on a CPU; or a model's folder.")
+    ] = "base",
     dtype: Annotated[Literal["float16", "bfloat16", "float32"], typer.Option(help="Number type.")] = "float16",
     side: Annotated[int, typer.Option(min=64, max=2048, help="Width and height of an image, pixels.")] = 1024,
     steps: Annotated[int, typer.Option(min=2, max=100, help="Denoising steps of an image.")] = 30,
@@ -41,7 +43,7 @@ def images(
 
         from benchmark_gpu.images import tables
         from benchmark_gpu.images.measurement import Effort, Findings, Measurement
-        from benchmark_gpu.images.model import make_pipeline
+        from benchmark_gpu.images.model import SIZES, make_pipeline
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         say(f"making the model on {machine.device()}")
@@ -49,8 +51,9 @@ def images(
         effort = Effort(side, steps, images_at_a_time, repeats, compile, only_engine)
         findings = Findings(json)
         weights = sum(weight.numel() for weight in pipeline.unet.parameters()) / 1e9
+        random = ", random" if size in SIZES else ""
         report.machine = (
-            f"Measured on {machine.device()}; size {size} ({weights:.2f} billion UNet weights, random) in {dtype}, "
+            f"Measured on {machine.device()}; size {size} ({weights:.2f} billion UNet weights{random}) in {dtype}, "
             f"torch {version('torch')}, diffusers {version('diffusers')}"
         )
         findings.know(machine=report.machine)

@@ -1,6 +1,7 @@
-"""A Stable Diffusion XL with random weights on a device, and the engine's parts around it."""
+"""A Stable Diffusion XL on a device, mostly with random weights, and the engine's parts around it."""
 
 import sys
+from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionXLPipeline
@@ -17,15 +18,18 @@ PROMPT = "a lighthouse at night"
 
 
 def make_pipeline(size: str, device: torch.device, dtype: torch.dtype) -> StableDiffusionXLPipeline:
-    """The pipeline, made where it is used.
+    """The pipeline, made where it is used, or read from a folder.
 
     Raises:
-        BenchmarkError: There is no such size.
+        BenchmarkError: There is no such size, nor a folder of that name with a model.
     """
-    if size not in SIZES:
-        raise BenchmarkError(f"--size {size}: must be one of {', '.join(SIZES)}")
-    with torch.device(device):
-        pipeline = build_pipeline(_SENTENCES, seed=0, size=SIZES[size])
+    if size in SIZES:
+        with torch.device(device):
+            pipeline = build_pipeline(_SENTENCES, seed=0, size=SIZES[size])
+    elif (Path(size) / "model_index.json").is_file():
+        pipeline = StableDiffusionXLPipeline.from_pretrained(size, torch_dtype=dtype)
+    else:
+        raise BenchmarkError(f"--size {size}: must be one of {', '.join(SIZES)}, or a folder with a model")
     pipeline.to(device, dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
