@@ -154,7 +154,7 @@ def _answer(response: Any, wanted: Collection[str]) -> Any:
     Only outputs that are `wanted`: Triton's Python backend frees others without Python's lock, which ends this process.
     """
     files, seeds = (pb_utils.get_output_tensor_by_name(response, name) for name in _OUTPUTS)
-    if files.as_numpy().size == 1 and seeds.as_numpy().size == 0:
+    if seeds.as_numpy().size == 0 and files.as_numpy().size == 1:  # in this order: images are not looked at, or copied
         status, _, message = files.as_numpy()[0].decode().partition(": ")
         return _failure(message, getattr(pb_utils.TritonError, status))
     return pb_utils.InferenceResponse([tensor for tensor in (files, seeds) if tensor.name() in wanted])
