@@ -2,7 +2,8 @@
 
 Exception
 ├── BenchmarkError         it cannot be run; the message says why
-│   └── UnreadableProfile  perf_analyzer did not finish its file; another try may do
+│   ├── UnreadableProfile  perf_analyzer did not finish its file; another try may do
+│   └── TooFewAnswers      a load was too short for this server
 └── DrawingFailed          one request was answered with an error, or not in time
 """
 
@@ -12,6 +13,10 @@ class BenchmarkError(Exception):
 
 
 class UnreadableProfile(BenchmarkError):
+    pass
+
+
+class TooFewAnswers(BenchmarkError):
     pass
 
 

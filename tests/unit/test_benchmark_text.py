@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -140,6 +140,24 @@ def test_wrk_counts_what_a_server_sends(streaming: str) -> None:
     failing = replace(openai("x", streaming, None), path="v1/nothing")
     with pytest.raises(BenchmarkError, match=r"x: (\d+) of \1 requests failed"):
         tools.load(failing, WORK, 2, 1)()
+
+
+def test_a_load_that_is_too_short_is_made_again_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = list[float]()
+
+    def load(_contender: Contender, _work: Work, _streams: int, seconds: float) -> Callable[[], tools.Throughput]:
+        tried.append(seconds)
+        if seconds < 8:
+            few = {"requests": 23, "seconds": seconds, "failures": 0, "events": 69, "wave_seconds": 0.6}
+            return lambda: tools.throughput_counted(openai("x", "h:1", None), few, 8)
+        return lambda: tools.Throughput(8, 3, 64)
+
+    monkeypatch.setattr(tools, "load", load)
+    monkeypatch.setattr(tools, "timings", lambda *_: tools.Timings([0.1], [0.01], [0.5], 8))
+    monkeypatch.setattr(comparison, "_SETTLING", 0.0)
+    found = comparison.measure(openai("x", "h:1", None), [None], WORK, 8, 3)
+    assert tried == [3, 6, 12]
+    assert found.requests_per_second == 8
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed (Debian: apt install wrk)")

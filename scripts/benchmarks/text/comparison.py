@@ -8,13 +8,14 @@ from functools import partial
 from typing import TypeVar
 
 from benchmarks.bystanders import Bystanders
-from benchmarks.errors import UnreadableProfile
+from benchmarks.errors import TooFewAnswers, UnreadableProfile
 from benchmarks.report import percentile
 from benchmarks.text import tools, usage
 from benchmarks.text.contenders import Contender, Work
 
 _Found = TypeVar("_Found")
 _TRIES = 5
+_LONGEST = 60.0  # seconds of a load
 _SETTLING = 1.0  # seconds between two loads
 # Requests whose responses are timed: as many as fit into this share of the load's time, but no fewer than that.
 _TIMED_SHARE = 0.5
@@ -183,14 +184,22 @@ def measure(contender: Contender, servers: Collection[int | None], work: Work, s
         servers: Process ids of all contenders; those of the others should be idle.
         work: What each request asks for.
         streams: Requests at the same time.
-        seconds: Of load.
+        seconds: Of load; more if that is too short for the contender.
+
+    Raises:
+        BenchmarkError: A request failed, or `_LONGEST` is too short.
     """
     load = tools.load(contender, work, streams, seconds)
     time.sleep(_SETTLING)
     bystanders = Bystanders(*servers)
     pids = [pid for pid in servers if pid is not None]
     before, began = {pid: usage.of_tree(pid) for pid in pids}, time.monotonic()
-    throughput = load()
+    try:
+        throughput = load()
+    except TooFewAnswers:
+        if seconds >= _LONGEST:
+            raise
+        return measure(contender, servers, work, streams, 2 * seconds)
     took = time.monotonic() - began
     bystander_cores = bystanders.share
     all_used = {pid: usage.of_tree(pid).since(before[pid]) for pid in pids}

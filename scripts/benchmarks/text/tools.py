@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.errors import BenchmarkError, UnreadableProfile
+from benchmarks.errors import BenchmarkError, TooFewAnswers, UnreadableProfile
 from benchmarks.text.contenders import Contender, Work
 from launcher.layout import ROOT
 
@@ -96,13 +96,14 @@ def throughput_counted(contender: Contender, found: dict[str, Any], streams: int
     """Out of what wrk.lua counted.
 
     Raises:
-        BenchmarkError: A request failed, or too few were answered.
+        TooFewAnswers: They make no three waves.
+        BenchmarkError: A request failed.
     """
     if found["failures"]:
         raise BenchmarkError(f"{contender.name}: {found['failures']} of {found['requests']} requests failed")
     waves = found["requests"] // streams
     if waves < _LEAST_WAVES:
-        raise BenchmarkError(
+        raise TooFewAnswers(
             f"{contender.name}: {found['requests']} answers in {found['seconds']:.1f} s: give it more --seconds"
         )
     rate = (waves - 1) * streams / found["wave_seconds"]
