@@ -29,6 +29,15 @@ class Picture:
     """The rounds' values by contender and count of requests at the same time."""
 
 
+def picture(name: str, label: str, points: Iterable[tuple[str, int, Sequence[float]]]) -> Picture:
+    """Out of contender, count of requests at the same time and the rounds' values; a point without any is left out."""
+    lines: dict[str, dict[int, Sequence[float]]] = {}
+    for contender, count, values in points:
+        if values:
+            lines.setdefault(contender, {})[count] = values
+    return Picture(name, label, lines)
+
+
 def require(folder: Path | None) -> None:
     """Looks for what draws, which nothing else here needs, and makes the folder for it, if there is to be one.
 

@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 from benchmarks.__main__ import app
 from benchmarks.errors import DrawingFailed
 from benchmarks.images import loads, tables
-from benchmarks.images.comparison import Result, Sample, arrival_rates, in_turn
+from benchmarks.images.comparison import Result, Sample, arrival_rates
 from benchmarks.images.endpoints import steps_of
 from benchmarks.images.requests import Arrival, ImageRequest, Work, alike
 from benchmarks.images.systems import Steps
+from benchmarks.rounds import in_turn
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 

@@ -398,6 +398,14 @@ def test_targets_are_judged_by_the_median_of_the_rounds() -> None:
     assert rows["command to ready", "scripts/serve"] == ["", "0.90", "1.00 or less", "met"]
 
 
+def test_what_was_not_measured_is_no_target() -> None:
+    whole = [replace(SAMPLE, gap_p99=None)]  # as with answers of one token
+    results = [Result(name, streams, whole, whole) for name in ("vllm serve", "Triton, HTTP") for streams in (1, 32)]
+    titles = {row[0] for row in targets.table(results, {}, "vllm serve", WORK).rows}
+    assert "gap p99" not in titles
+    assert {"tokens/s", "TTFT p99"} <= titles
+
+
 def test_a_stream_that_is_alone_is_to_get_each_token_by_itself() -> None:
     def judged(responses: float) -> list[str]:
         results = [Result("Triton, HTTP", 1, [replace(SAMPLE, responses_per_request=responses)], [SAMPLE])]

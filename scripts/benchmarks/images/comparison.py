@@ -5,15 +5,14 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice
-from typing import TypeVar
 
 from benchmarks.bystanders import Bystanders
 from benchmarks.images import loads
 from benchmarks.images.requests import ImageRequest, Work, alike, mixed, poisson
 from benchmarks.images.systems import System
 from benchmarks.report import percentile
+from benchmarks.rounds import in_turn
 
-_Some = TypeVar("_Some")
 IN_FLIGHT = 16
 """Requests always under way while a capacity is measured: a batch at work and one that waits."""
 LOAD = 0.7
@@ -54,7 +53,8 @@ class Benchmark:
 class Sample:
     """One system under one load in one round; times in seconds. None: not known.
 
-    With arrivals, images per second are those that were drawn by the time the last one was."""
+    With arrivals, images per second are those that were drawn by the time the last one was.
+    """
 
     images_per_second: float
     latency_median: float
@@ -164,11 +164,6 @@ async def closed_loop(
 def first(work: Work) -> ImageRequest:
     """One request, the same each time."""
     return ImageRequest(0, work.side, work.steps)
-
-
-def in_turn(all_of_them: list[_Some], number: int) -> list[_Some]:
-    """Who goes first alternates with the rounds."""
-    return all_of_them[::-1] if number % 2 else all_of_them
 
 
 def _sample(load: loads.Load, run: Benchmark) -> Sample:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks.images.comparison import IN_FLIGHT, MEASURES, Result
 from benchmarks.images.requests import Work
-from benchmarks.plots import Picture
+from benchmarks.plots import Picture, picture
 from benchmarks.report import Table, spread
 
 _COLUMNS = [
@@ -110,14 +110,10 @@ def two_under_arrivals(results: Sequence[Result], work: Work, rate: float, share
 def pictures(results: Sequence[Result]) -> list[Picture]:
     """Everything of the closed loops."""
     loops = [result for result in results if result.load.isdecimal()]
-    drawn = []
-    for name, label, measure in _PICTURES:
-        lines: dict[str, dict[int, list[float]]] = {}
-        for result in loops:
-            if values := result.values(measure):
-                lines.setdefault(result.system, {})[int(result.load)] = values
-        drawn.append(Picture(name, label, lines))
-    return drawn
+    return [
+        picture(file, label, ((result.system, int(result.load), result.values(measure)) for result in loops))
+        for file, label, measure in _PICTURES
+    ]
 
 
 def difference(files: Mapping[str, bytes]) -> str:

@@ -3,12 +3,12 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -126,7 +126,7 @@ def text(
                 stack.enter_context(extra_model.loaded(ours, NO_ENGINE))
                 contenders.append(without_engine(ours.http_url.removeprefix("http://"), ours.pid))
             for work in works:
-                _measure(contenders, work, effort, report, found, ours if engine else None)
+                _measure(contenders, work, effort, report, found, vllm_serve.arguments(ours) if engine else None)
                 if whole:
                     _measure_in_one_piece(contenders, work, replace(effort, streams=whole), report, found)
             streamed = {contender.name for contender in contenders}
@@ -180,9 +180,9 @@ def _measure(
     effort: Effort,
     report: Report,
     findings: Findings,
-    bare: server.Server | None,
+    bare: Mapping[str, Any] | None,
 ) -> None:
-    """Measures all streams with one length of prompt."""
+    """Measures all streams with one length of prompt. `bare`: the bare engine's arguments, if it has turns, too."""
     speeds: dict[int, list[float]] = {streams: [] for streams in effort.streams}
     if bare is not None:
         findings.engine[work.prompt_tokens] = speeds
@@ -191,7 +191,7 @@ def _measure(
         if bare is not None:
             say(f"{streams} streams: the bare engine")
             requests = _BARE_A_STREAM * max(streams, _LEAST_BARE)
-            speeds[streams].append(vllm_serve.bare_engine(vllm_serve.arguments(bare), work, streams, requests))
+            speeds[streams].append(vllm_serve.bare_engine(bare, work, streams, requests))
 
     for found in comparison.compare(contenders, BASELINE, work, effort, say, bare_turn):
         findings.results += found

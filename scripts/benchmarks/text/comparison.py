@@ -10,6 +10,7 @@ from typing import TypeVar
 from benchmarks.bystanders import Bystanders
 from benchmarks.errors import TooFewAnswers, UnreadableProfile
 from benchmarks.report import percentile
+from benchmarks.rounds import in_turn
 from benchmarks.text import tools, usage
 from benchmarks.text.contenders import Contender, Work
 
@@ -132,7 +133,7 @@ def compare(
     for streams in effort.streams:
         samples: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
         for number in range(effort.rounds):
-            for contender in contenders if number % 2 == 0 else reversed(contenders):
+            for contender in in_turn(contenders, number):
                 say(f"{streams} streams, round {number + 1} of {effort.rounds}: {contender.name}")
                 again = partial(measure, contender, servers, work, streams, effort.seconds)
                 samples[contender.name].append(persistently(again, say))

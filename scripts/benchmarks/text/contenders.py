@@ -79,6 +79,10 @@ class Contender:
         return not self.path
 
     @property
+    def is_openai(self) -> bool:
+        return self.path.startswith("v1/")
+
+    @property
     def is_streaming(self) -> bool:
         return bool(self.body.get("stream"))
 
@@ -88,7 +92,7 @@ class Contender:
 
     def request(self, work: Work) -> dict[str, Any]:
         """The body of an HTTP request."""
-        prompt = {"prompt": work.prompt} if self.path.startswith("v1/") else {"text_input": work.prompt}
+        prompt = {"prompt": work.prompt} if self.is_openai else {"text_input": work.prompt}
         return self.body | prompt | work.sampling
 
     def tensors(self, work: Work) -> dict[str, Any]:
@@ -101,7 +105,7 @@ class Contender:
     def whole(self) -> "Contender":
         """The same, answering in one piece."""
         body = self.body | {"stream": False}
-        if not self.path.startswith("v1/"):
+        if not self.is_openai:
             body[_WITHOUT_PROMPT] = True
         path = self.path.replace("generate_stream", "generate")
         return replace(self, name=self.name + NOT_STREAMED, body=body, path=path)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks import server
+from benchmarks.rounds import in_turn
 from benchmarks.text import vllm_serve
 
 
@@ -26,7 +27,7 @@ def compare(baseline: str, rounds: int, say: Callable[[str], None]) -> dict[str,
     found: dict[str, list[float]] = {name: [] for name in starts}
     for number in range(rounds):
         say(f"start {number + 1} of {rounds}")
-        for name in list(starts)[:: -1 if number % 2 else 1]:
+        for name in in_turn(list(starts), number):
             began = time.monotonic()
             with starts[name]():
                 found[name].append(time.monotonic() - began)

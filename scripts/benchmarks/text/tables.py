@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.plots import Picture
+from benchmarks.plots import Picture, picture
 from benchmarks.report import Table, spread
 from benchmarks.text.comparison import MEASURES, Findings, Result
 from benchmarks.text.contenders import FLOOR, Work
@@ -72,15 +72,18 @@ def tables(results: Sequence[Result], baseline: str, work: Work, rounds: int) ->
 def pictures(results: Sequence[Result]) -> list[Picture]:
     """The measures that are worth a look; prompts of different lengths are lines of their own."""
     several = len({result.prompt_tokens for result in results}) > 1
-    drawn = []
-    for name, label, measure, factor in _PICTURES:
-        lines: dict[str, dict[int, list[float]]] = {}
-        for result in results:
-            if values := [factor * value for value in result.values(measure)]:
-                line = f"{result.contender}, prompts of {result.prompt_tokens}" if several else result.contender
-                lines.setdefault(line, {})[result.streams] = values
-        drawn.append(Picture(name, label, lines))
-    return drawn
+    named = [
+        (f"{result.contender}, prompts of {result.prompt_tokens}" if several else result.contender, result)
+        for result in results
+    ]
+    return [
+        picture(
+            file,
+            label,
+            ((name, result.streams, [factor * value for value in result.values(measure)]) for name, result in named),
+        )
+        for file, label, measure, factor in _PICTURES
+    ]
 
 
 def memory_table(results: Sequence[Result]) -> Table:

@@ -61,19 +61,18 @@ def _ratios(results: Sequence[Result]) -> Iterator[list[str]]:
     for target in _RATIOS:
         for result in results:
             if result.contender == target.contender and (not target.streams or result.streams in target.streams):
-                ratios = result.ratios(target.measure)
-                yield _row(
-                    target.title, result.contender, str(result.streams), ratios, target.bound, at_most=target.at_most
-                )
+                place = (result.contender, str(result.streams))
+                if ratios := result.ratios(target.measure):
+                    yield _row(target.title, *place, ratios, target.bound, at_most=target.at_most)
 
 
 def _gaps(results: Sequence[Result], baseline: str) -> Iterator[list[str]]:
     """Not noticed, or not much longer than the baseline's."""
-    theirs = {result.streams: _median(result, "gap_p99") for result in results if result.contender == baseline}
+    theirs = {result.streams: result.values("gap_p99") for result in results if result.contender == baseline}
     for result in results:
-        if result.contender == HTTP and result.streams in (32, 128):
-            most = max(_SMOOTH, 1.1 * 1000 * theirs[result.streams])
-            gaps = [1000 * gap for gap in result.values("gap_p99")]
+        gaps = [1000 * gap for gap in result.values("gap_p99")]
+        if gaps and result.contender == HTTP and result.streams in (32, 128):
+            most = max(_SMOOTH, 1.1 * 1000 * statistics.median(theirs[result.streams]))
             yield _row("gap p99", HTTP, str(result.streams), gaps, most, at_most=True, unit=" ms", digits=1)
 
 

@@ -1,5 +1,5 @@
--- What wrk sends, and what it counts of the answers: failures, which an answer is that has not all its tokens, events of server-sent streams, and when waves of them
--- ended. A wave is as many answers as there are streams.
+-- What wrk sends, and what it counts of the answers: failures, which an answer is that has not all its tokens, events
+-- of server-sent streams, and when waves of them ended. A wave is as many answers as there are streams.
 local ffi = require("ffi")
 ffi.cdef [[
   typedef struct { long seconds, nanoseconds; } benchmark_moment;
