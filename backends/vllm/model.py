@@ -41,14 +41,14 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> None:
         from text_backend.errors import InternalError, TextError
         from text_backend.origin import readable_id
-        from text_backend.request import TextRequest, is_health_check
+        from text_backend.request import TextRequest, is_set
         from text_backend.responses import ResponseStream
 
         for request in requests:
             stream = ResponseStream(request.get_response_sender(), request.requested_output_names())
             try:
                 parameters = json.loads(request.parameters() or "{}")
-                if is_health_check(parameters):
+                if is_set(parameters, contract.HEALTH_CHECK_PARAMETER):
                     self._engine.check()
                     stream.send_empty()
                 else:

@@ -17,6 +17,8 @@ from fictures.types import ChatMessage, Sampling, TextChunk, TextResult
 
 DEFAULT_MAX_TOKENS = 256
 RETURNED = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
+OMIT_UNCHANGED = "omit_unchanged_outputs"
+"""A request parameter for streams: outputs that say nothing new are left out, see docs/text-model.md."""
 
 
 def sampling_parameters(sampling: Sampling, lora: str | None) -> str:

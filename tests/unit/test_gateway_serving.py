@@ -64,9 +64,10 @@ async def test_a_body_that_does_not_come_is_408(seconds: str, monkeypatch: pytes
     assert answer.json()["detail"].startswith("the body did not come in time: ")
 
 
-async def post_and_take_nothing(app: FastAPI, path: str) -> None:
-    """Sends a request, and lets the first piece of its answer's body wait for ever."""
+async def post_and_take_nothing(app: FastAPI, path: str, *, after: int = 0) -> None:
+    """Sends a request, and lets a piece of its answer's body wait for ever, the first or one after so many."""
     never = asyncio.Event()
+    taken = 0
     body = [{"type": "http.request", "body": b'{"prompt": "Once"}'}]
 
     async def receive() -> Message:
@@ -76,8 +77,11 @@ async def post_and_take_nothing(app: FastAPI, path: str) -> None:
         raise AssertionError
 
     async def send(message: Message) -> None:
+        nonlocal taken
         if message["type"] == "http.response.body":
-            await never.wait()
+            if taken == after:
+                await never.wait()
+            taken += 1
 
     scope = {
         "type": "http",
@@ -105,6 +109,47 @@ async def test_a_client_that_takes_nothing_of_its_stream_counts_as_gone(monkeypa
 
     monkeypatch.setattr(endpoints.Text, "events", endless)
     await post_and_take_nothing(create_app(Settings(triton_url=NOWHERE)), STREAM)
+    assert closed.is_set(), "the engine is free"
+
+
+async def test_a_silent_stream_says_something_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "PING_SECONDS", 0.05)
+
+    async def slow(*_: Any) -> AsyncGenerator[Event]:
+        for text in ("a", "b"):
+            yield Event({"text": text})
+            await asyncio.sleep(0.2)
+
+    monkeypatch.setattr(endpoints.Text, "events", slow)
+    transport = httpx.ASGITransport(app := create_app(Settings(triton_url=NOWHERE)))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://x") as client,
+    ):
+        answer = await client.post(STREAM, json={"prompt": "Once"})
+    events = answer.text.split("\n\n")
+    told = [event for event in events if not event.startswith(":")]
+    assert told == ['data: {"text": "a"}', 'data: {"text": "b"}', ""]
+    comments = [event for event in events if event.startswith(":")]
+    assert 4 <= len(comments) <= 8
+    assert set(comments) == {": ping"}
+    assert events[1] == ": ping", "between the events"
+
+
+async def test_a_client_that_takes_no_comments_counts_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(serving, "SEND_SECONDS", 0.1)
+    closed = asyncio.Event()
+
+    async def silent(*_: Any) -> AsyncGenerator[Event]:
+        try:
+            yield Event({"text": "a"})
+            await asyncio.sleep(30)
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(endpoints.Text, "events", silent)
+    await post_and_take_nothing(create_app(Settings(triton_url=NOWHERE)), STREAM, after=1)
     assert closed.is_set(), "the engine is free"
 
 

@@ -57,6 +57,7 @@ def test_a_completion_goes_as_its_prompt_and_leaves_everything_else_to_the_model
 def test_a_request_carries_the_callers_id_and_whether_it_streams(model: type[BaseModel], stream: bool) -> None:
     request = call(model).to_triton(stream=stream, request_id="abc")
     assert (request.id, inputs_of(request)["stream"]) == ("abc", [stream])
+    assert request.parameters["omit_unchanged_outputs"].bool_param == stream
 
 
 SAMPLING: dict[str, Any] = {

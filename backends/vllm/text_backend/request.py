@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from vllm.sampling_params import SamplingParams
 
-from text_backend.contract import ADDITIONAL_OUTPUTS, HEALTH_CHECK_PARAMETER
+from text_backend.contract import ADDITIONAL_OUTPUTS, HEALTH_CHECK_PARAMETER, OMIT_UNCHANGED_PARAMETER
 from text_backend.errors import InvalidArgument
 from text_backend.origin import readable_id, trace_headers
 from text_backend.sampling import SamplingRequest
@@ -48,6 +48,8 @@ class TextRequest:
     """Seconds that text may wait for more before it is sent; None: what the model says."""
     outputs: frozenset[str]
     """The tensors of a response."""
+    omits_unchanged: bool
+    """Whether a response leaves out what would say nothing new."""
     request_id: str
     trace_headers: dict[str, str]
 
@@ -92,19 +94,24 @@ class TextRequest:
             lora_name=sampling.lora_name,
             longest_hold=sampling.longest_hold,
             outputs=outputs,
+            omits_unchanged=is_set(parameters, OMIT_UNCHANGED_PARAMETER) and stream,
             request_id=readable_id(request),
             trace_headers=trace_headers(request),
         )
 
 
-def is_health_check(parameters: dict[str, Any]) -> bool:
-    """Whether a request only asks if the model can take requests now."""
-    value = parameters.get(HEALTH_CHECK_PARAMETER, False)
+def is_set(parameters: dict[str, Any], name: str) -> bool:
+    """Whether a request parameter of ours, `health_check` or `omit_unchanged_outputs`, is true; without it it is not.
+
+    Raises:
+        InvalidArgument: It is neither true nor false.
+    """
+    value = parameters.get(name, False)
     if value in (True, "true", "True", "1"):
         return True
     if value in (False, "false", "False", "0"):
         return False
-    raise InvalidArgument.of(HEALTH_CHECK_PARAMETER, value, "true or false")
+    raise InvalidArgument.of(name, value, "true or false")
 
 
 def _array(request: Any, name: str) -> np.ndarray | None:
@@ -152,7 +159,7 @@ def _sampling_parameters(request: Any, parameters: dict[str, Any]) -> dict[str, 
         from_tensor = {}
     if not isinstance(from_tensor, dict):
         raise InvalidArgument.of("sampling_parameters", from_tensor, "a JSON object")
-    ignored = _TRITON_PARAMETERS | {HEALTH_CHECK_PARAMETER}
+    ignored = _TRITON_PARAMETERS | {HEALTH_CHECK_PARAMETER, OMIT_UNCHANGED_PARAMETER}
     return {name: value for name, value in parameters.items() if name not in ignored} | from_tensor
 
 

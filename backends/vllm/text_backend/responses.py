@@ -76,6 +76,8 @@ class ResponseBuilder:
         self._wanted = request.outputs
         self._prefix = request.prompt if request.prepend_prompt else ""
         self._finish_reasons = ["None"] * self._n
+        self._omits_unchanged = request.omits_unchanged
+        self._told: frozenset[str] = frozenset()  # what never changes, once it was sent
 
     def build(self, output: RequestOutput) -> list[Any]:
         by_index: list[CompletionOutput | None] = [None] * self._n
@@ -83,26 +85,35 @@ class ResponseBuilder:
             by_index[completion.index] = completion
             if completion.finish_reason is not None:
                 self._finish_reasons[completion.index] = completion.finish_reason
+        wanted = self._with_news(output) if self._omits_unchanged else self._wanted
         tensors = []
-        if "text_output" in self._wanted:
+        if "text_output" in wanted:
             tensors.append(_strings("text_output", [self._prefix + c.text if c else "" for c in by_index]))
-        if len(self._wanted) > len(tensors):
-            tensors += self._additional(output, by_index)
+        if len(wanted) > len(tensors):
+            tensors += self._additional(wanted, output, by_index)
         return tensors
 
-    def _additional(self, output: RequestOutput, by_index: list[CompletionOutput | None]) -> list[Any]:
+    def _with_news(self, output: RequestOutput) -> Collection[str]:
+        has_ended = any(completion.finish_reason is not None for completion in output.outputs)
+        unchanged = self._told if has_ended else self._told | {"finish_reason"}
+        self._told = frozenset(["num_input_tokens"])
+        return self._wanted - unchanged
+
+    def _additional(
+        self, wanted: Collection[str], output: RequestOutput, by_index: list[CompletionOutput | None]
+    ) -> list[Any]:
         tensors = []
-        if "finish_reason" in self._wanted:
+        if "finish_reason" in wanted:
             tensors.append(_strings("finish_reason", self._finish_reasons))
-        if "cumulative_logprob" in self._wanted:
+        if "cumulative_logprob" in wanted:
             values = [np.nan if c is None or c.cumulative_logprob is None else c.cumulative_logprob for c in by_index]
             tensors.append(pb_utils.Tensor("cumulative_logprob", np.array(values, dtype=np.float32)))
-        if "logprobs" in self._wanted:
+        if "logprobs" in wanted:
             tensors.append(_strings("logprobs", [_logprobs_json(c) for c in by_index]))
-        if "num_input_tokens" in self._wanted:
+        if "num_input_tokens" in wanted:
             count = len(output.prompt_token_ids or ())
             tensors.append(pb_utils.Tensor("num_input_tokens", np.array([count], dtype=np.uint32)))
-        if "num_output_tokens" in self._wanted:
+        if "num_output_tokens" in wanted:
             counts = [len(c.token_ids) if c else 0 for c in by_index]
             tensors.append(pb_utils.Tensor("num_output_tokens", np.array(counts, dtype=np.uint32)))
         return tensors

@@ -38,7 +38,7 @@ _CODES: tuple[tuple[type[FicturesError], int], ...] = (
 )
 
 _EXTRAS = {
-    "gateway": ("fastapi", "uvicorn", "sse_starlette", "openai", "structlog", "limits", "prometheus_client"),
+    "gateway": ("fastapi", "uvicorn", "openai", "structlog", "limits", "prometheus_client"),
     "hub": ("huggingface_hub", "safetensors"),
 }
 """Packages that only an extra installs."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from sse_starlette import EventSourceResponse
 
 from fictures.gateway.openapi import (
     IMAGE,
@@ -19,7 +18,7 @@ from fictures.gateway.openapi import (
     responses,
     stream_of,
 )
-from fictures.gateway.serving import answer
+from fictures.gateway.serving import EventStream, answer
 from fictures.translation import fictures_api as api
 
 router = APIRouter(prefix="/api/v1", tags=["Fictures API"])
@@ -46,7 +45,7 @@ async def generate_structured_text(request: Request, body: api.StructuredTextReq
 
 @router.post(
     "/text/stream",
-    response_class=EventSourceResponse,
+    response_class=EventStream,
     responses=responses(stream_of(api.TextEvent, api.ErrorEvent)),
     openapi_extra=body_examples(TEXT),
 )
@@ -71,7 +70,7 @@ async def generate_image(request: Request, body: api.ImageRequest) -> Response:
 
 @router.post(
     "/images/stream",
-    response_class=EventSourceResponse,
+    response_class=EventStream,
     responses=responses(stream_of(api.ImageEvent, api.ErrorEvent)),
     openapi_extra=body_examples({**IMAGE, "preview_every": 2}),
 )

@@ -40,7 +40,6 @@ def configure(level: str, log_format: str) -> None:
     root.setLevel(level)
     # Its own access log would say again what `observe` says with more.
     logging.getLogger("uvicorn.access").disabled = True
-    logging.getLogger("sse_starlette").setLevel("INFO")  # below, it writes down all that is sent
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

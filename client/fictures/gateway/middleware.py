@@ -8,7 +8,6 @@ import time
 import uuid
 
 import structlog
-from sse_starlette.sse import SendTimeoutError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -60,7 +59,7 @@ class Observe:
 
             try:
                 await self._app(scope, receive, observed_send)
-            except (ClientGone, SendTimeoutError):
+            except ClientGone:
                 observation.status = str(CLIENT_GONE)
             except Exception as defect:
                 _log.exception("the gateway failed")

@@ -6,23 +6,19 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-import anyio
 import structlog
 from fastapi import Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
-from sse_starlette import EventSourceResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from fictures.errors import FicturesError, ServerError
 from fictures.gateway import errors
 from fictures.gateway.endpoints import ENDPOINTS, Endpoint, Event
 from fictures.gateway.errors import ClientGone
 from fictures.gateway.writing import json_pieces
-
-T = TypeVar("T")
 
 PING_SECONDS = 15
 """A comment is sent this often in a stream that is silent, so that no proxy ends it."""
@@ -36,24 +32,37 @@ _AT_ONCE = 2**20
 _log = structlog.get_logger()
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Do `work`; cancel it if the client goes.
+@contextlib.asynccontextmanager
+async def _until(sign: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """What is done here ends if `sign`, that the client has gone, comes.
 
     Raises:
-        ClientGone: it went.
+        ClientGone: it came.
     """
-    task = asyncio.create_task(work)
-    gone = asyncio.create_task(_disconnection(request))
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        return task.result()
-    finally:
-        for pending in (task, gone):
-            pending.cancel()
-        with contextlib.suppress(asyncio.CancelledError, FicturesError):
-            await task
+        async with asyncio.timeout(None) as staying:
+
+            def end(watch: asyncio.Task[None]) -> None:
+                if not watch.cancelled():
+                    watch.exception()  # by which it came, too
+                    staying.reschedule(0)
+
+            watch = asyncio.create_task(sign)
+            watch.add_done_callback(end)
+            try:
+                yield
+            finally:
+                watch.remove_done_callback(end)
+                watch.cancel()
+    except TimeoutError:
+        if staying.expired():
+            raise ClientGone from None
+        raise
+
+
+async def _disconnection(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def answer(request: Request, body: BaseModel) -> Response:
@@ -67,24 +76,16 @@ async def answer(request: Request, body: BaseModel) -> Response:
     _, make = ENDPOINTS[request.scope["route"].path]
     endpoint = make(body)
     backend, request_id = request.app.state.backend, request.state.request_id
-    if endpoint.names_model:
-        await while_connected(request, request.app.state.catalog.check(endpoint.calls))
-    if not endpoint.streams:
-        whole = await while_connected(request, endpoint.whole(backend, request_id))
-        if endpoint.has_files:
-            return _WholeAnswer(await asyncio.to_thread(json_pieces, whole))
-        return _WholeAnswer([whole.model_dump_json(exclude_unset=True).encode()])
-    events = endpoint.events(backend, request_id)
-    first = await while_connected(request, _first(events))
-    return _EventStream(
-        events,
-        _sent(first, events, request, endpoint),
-        ping=PING_SECONDS,
-        send_timeout=SEND_SECONDS,
-        # At a shutdown a stream is not cut off: the server lets it come to its end, or ends its call.
-        shutdown_event=anyio.Event(),
-        shutdown_grace_period=request.app.state.settings.api_shutdown_timeout + 1,
-    )
+    async with _until(_disconnection(request.receive)):
+        if endpoint.names_model:
+            await request.app.state.catalog.check(endpoint.calls)
+        if endpoint.streams:
+            events = endpoint.events(backend, request_id)
+            return EventStream(events, _sent(await _first(events), events, request, endpoint))
+        whole = await endpoint.whole(backend, request_id)
+    if endpoint.has_files:
+        return _WholeAnswer(await asyncio.to_thread(json_pieces, whole))
+    return _WholeAnswer([whole.model_dump_json(exclude_unset=True).encode()])
 
 
 class _WholeAnswer(Response):
@@ -104,31 +105,78 @@ class _WholeAnswer(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         for piece in self._pieces:
             for start in range(0, len(piece), _AT_ONCE):
-                await _send(send, piece[start : start + _AT_ONCE], more=True)
-        await _send(send, b"", more=False)
+                await _send(send, _body(piece[start : start + _AT_ONCE]))
+        await _send(send, _body(b"", more=False))
 
 
-async def _send(send: Send, body: bytes, *, more: bool) -> None:
+class EventStream(StreamingResponse):
+    """Server-sent events, and a comment where none has come for `PING_SECONDS`.
+
+    Closes its events also if nothing of it was ever sent.
+
+    Args:
+        events: what is closed at the end.
+        sent: what of them is sent.
+
+    Raises:
+        ClientGone: the client went, or took nothing for `SEND_SECONDS`.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[Event], sent: AsyncIterator[bytes], status_code: int = 200) -> None:
+        super().__init__(sent, status_code, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sender = _Sender(send)
+        try:
+            async with _until(_disconnection(receive)), _until(sender.stuck()):
+                await self.stream_response(sender)
+        finally:
+            await self._events.aclose()
+
+
+class _Sender:
+    """Sends a stream's messages; beside it, `stuck` looks after what there may be thousands of a second."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._turn = asyncio.Lock()
+        self._time = asyncio.get_running_loop().time
+        self._since = self._time()  # when it last began or ended to send
+
+    async def __call__(self, message: Message) -> None:
+        async with self._turn:
+            self._since = self._time()
+            await self._send(message)
+            self._since = self._time()
+
+    async def stuck(self) -> None:
+        """Return when the client has taken nothing for `SEND_SECONDS`; meanwhile, send a comment where nothing else is
+        sent.
+        """
+        while True:
+            patience = SEND_SECONDS if self._turn.locked() else PING_SECONDS
+            silent = self._time() - self._since
+            if silent < patience:
+                await asyncio.sleep(min(patience - silent, PING_SECONDS, SEND_SECONDS))
+            elif self._turn.locked():
+                return
+            else:
+                await _send(self, _body(b": ping\n\n"))
+
+
+async def _send(send: Send, message: Message) -> None:
     try:
         async with asyncio.timeout(SEND_SECONDS):
-            await send({"type": "http.response.body", "body": body, "more_body": more})
+            await send(message)
     except TimeoutError:
         raise ClientGone from None
 
 
-class _EventStream(EventSourceResponse):
-    """Closes its events also if nothing of it was ever sent."""
-
-    def __init__(self, events: AsyncGenerator[Event], sent: AsyncIterator[bytes], **options: Any) -> None:
-        super().__init__(sent, **options)
-        self._events = events
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._events.aclose()
+def _body(content: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": content, "more_body": more}
 
 
 async def _sent(
@@ -173,8 +221,3 @@ def sse(event: Event) -> bytes:
     if isinstance(event.content, dict):
         return f"{name}data: {json.dumps(event.content)}\n\n".encode()
     return b"".join((name.encode(), b"data: ", *json_pieces(event.content), b"\n\n"))
-
-
-async def _disconnection(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -51,10 +51,11 @@ class TextAnswer:
 
 
 class TextReader:
-    """Reads the responses of one request for text, streamed or not."""
+    """Reads the responses of one request for text, streamed or not, with `OMIT_UNCHANGED` or without it."""
 
     def __init__(self) -> None:
         self._ended: set[int] = set()
+        self._num_input_tokens = 0
 
     def is_complete(self, texts: int) -> bool:
         """Whether so many texts have come to their ends."""
@@ -70,26 +71,24 @@ class TextReader:
         texts = outputs.get("text_output")
         if not texts:
             return None
-        reasons = outputs.get("finish_reason", [])
+        reasons = outputs.get("finish_reason") or [b"None"] * len(texts)
         counts = outputs.get("num_output_tokens", [])
-        logprobs = outputs.get("logprobs", [b"[]"] * len(texts))
+        logprobs = outputs.get("logprobs") or [b"[]"] * len(texts)
         if not len(texts) == len(reasons) == len(counts) == len(logprobs):
             raise ServerError(f"the server answered with {len(texts)} texts and other numbers of their properties")
-        pieces = [
-            TextPiece(
-                index=index,
+        self._num_input_tokens = first_of(outputs, "num_input_tokens") or self._num_input_tokens
+        news = []
+        for index, (text, reason, count) in enumerate(zip(texts, reasons, counts, strict=True)):
+            if index in self._ended:
+                continue
+            finish_reason = _finish_reason(reason)
+            if finish_reason:
+                self._ended.add(index)
+            if text or count or finish_reason:
                 # A character split over two responses must not end the stream.
-                text=texts[index].decode(errors="replace"),
-                finish_reason=_finish_reason(reasons[index]),
-                num_output_tokens=counts[index],
-                logprobs=read_logprobs(logprobs[index]),
-            )
-            for index in range(len(texts))
-            if index not in self._ended
-        ]
-        self._ended |= {piece.index for piece in pieces if piece.finish_reason}
-        news = tuple(piece for piece in pieces if piece.text or piece.num_output_tokens or piece.finish_reason)
-        return TextAnswer(news, first_of(outputs, "num_input_tokens") or 0) if news else None
+                words = text.decode(errors="replace")
+                news.append(TextPiece(index, words, finish_reason, count, read_logprobs(logprobs[index])))
+        return TextAnswer(tuple(news), self._num_input_tokens) if news else None
 
 
 def joined(answers: Iterable[TextAnswer]) -> TextAnswer:
@@ -168,6 +167,8 @@ def read_logprobs(data: bytes) -> tuple[TokenLogprob, ...]:
     Raises:
         ServerError: it is something else.
     """
+    if data == b"[]":
+        return ()
     try:
         return tuple(_token_logprob(list(candidates.values())) for candidates in json.loads(data) or [])
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:

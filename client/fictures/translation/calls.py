@@ -40,6 +40,8 @@ class TextCall:
         request = text_request.generation_request(self.model, self.prompt, sampling, stream=stream, returned=returned)
         if self.messages is not None:
             text_request.add_chat(request, self.messages, self.chat_template_kwargs)
+        if stream:
+            request.parameters[text_request.OMIT_UNCHANGED].bool_param = True
         request.id = request_id
         return request
 
