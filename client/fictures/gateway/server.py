@@ -17,6 +17,11 @@ from fictures.gateway.exposure import check_exposure
 from fictures.settings import Settings
 
 
+_COLLECT_AFTER = (20_000, 10, 10)
+"""Python's own first number, 700, has the garbage collector come several times for each request, at a tenth of what a
+request costs."""
+
+
 class _Server(uvicorn.Server):
     """Ends what still runs after `timeout` seconds of a shutdown by an error, so that each answer has its end."""
 
@@ -56,6 +61,7 @@ def serve(settings: Settings) -> None:
     server = _Server(config, app, settings.api_shutdown_timeout)
     gc.collect()
     gc.freeze()  # going through all that is imported would hold every stream up for 0.05 s, time and again
+    gc.set_threshold(*_COLLECT_AFTER)
     try:
         server.run()
     except SystemExit as ended:  # what uvicorn does when it cannot bind; its log says why
