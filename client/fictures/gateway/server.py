@@ -16,7 +16,6 @@ from fictures.gateway.app import create_app
 from fictures.gateway.exposure import check_exposure
 from fictures.settings import Settings
 
-
 _COLLECT_AFTER = (20_000, 10, 10)
 """Python's own first number, 700, has the garbage collector come several times for each request, at a tenth of what a
 request costs."""
