@@ -100,7 +100,8 @@ def throughput_counted(contender: Contender, found: dict[str, Any], streams: int
         BenchmarkError: A request failed.
     """
     if found["failures"]:
-        raise BenchmarkError(f"{contender.name}: {found['failures']} of {found['requests']} requests failed")
+        how_many = f"{found['failures']} of {found['requests']} requests failed"
+        raise BenchmarkError(f"{contender.name}: {how_many} ({found.get('failure', 'why is not known')})")
     waves = found["requests"] // streams
     if waves < _LEAST_WAVES:
         raise TooFewAnswers(
@@ -112,7 +113,7 @@ def throughput_counted(contender: Contender, found: dict[str, Any], streams: int
 
 
 def counted(output: str) -> dict[str, Any]:
-    """What wrk.lua counted, out of all that wrk printed.
+    """What wrk.lua counted, out of all that wrk printed, and of failures, what the last one was.
 
     Raises:
         BenchmarkError: Nothing.
@@ -120,7 +121,8 @@ def counted(output: str) -> dict[str, Any]:
     match = re.search(r"^counted (\{.*\})$", output, re.MULTILINE)
     if match is None:
         raise BenchmarkError(f"wrk printed no counts: {output[-500:]}")
-    return dict(json.loads(match[1]))
+    failure = re.search(r"^failure (.*)$", output, re.MULTILINE)
+    return json.loads(match[1]) | ({"failure": failure[1]} if failure else {})
 
 
 def timings(contender: Contender, work: Work, streams: int, requests: int, seconds: float) -> Timings:

@@ -26,6 +26,7 @@ local must_finish = os.getenv("BENCHMARK_FINISH") == "1"
 local moment = ffi.new("benchmark_moment")
 
 failures, events, answers = 0, 0, 0
+failure = ""  -- the last one
 first_wave, last_wave = 0, 0  -- seconds: when the first wave and the last whole one had come
 
 local function now()
@@ -40,6 +41,7 @@ end
 function response(status, headers, body)
   if status ~= 200 or string.find(body, 'data: {"error"', 1, true) or not is_whole(body) then
     failures = failures + 1
+    failure = string.format("status %d, body ends with %s", status, string.sub(body, -200))
   end
   local _, count = string.gsub(body, "data: {", "")
   events = events + count
@@ -61,6 +63,11 @@ end
 function done(summary, latency, requests)
   local thread, errors = threads[1], summary.errors  -- wrk runs with one thread
   local failed = thread:get("failures") + errors.connect + errors.read + errors.write + errors.timeout
+  if failed > 0 then
+    local sockets = "connect %d, read %d, write %d, timeout %d; "
+    sockets = string.format(sockets, errors.connect, errors.read, errors.write, errors.timeout)
+    io.write("failure " .. sockets .. string.gsub(thread:get("failure"), "%s+", " ") .. "\n")
+  end
   io.write(string.format(
     'counted {"requests": %d, "seconds": %f, "failures": %d, "events": %d, "wave_seconds": %f}\n',
     thread:get("answers"), summary.duration / 1e6, failed, thread:get("events"),
