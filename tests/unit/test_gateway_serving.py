@@ -64,24 +64,27 @@ async def test_a_body_that_does_not_come_is_408(seconds: str, monkeypatch: pytes
     assert answer.json()["detail"].startswith("the body did not come in time: ")
 
 
-async def post_and_take_nothing(app: FastAPI, path: str, *, after: int = 0) -> None:
-    """Sends a request, and lets a piece of its answer's body wait for ever, the first or one after so many."""
-    never = asyncio.Event()
-    taken = 0
+async def post_and_take_nothing(app: FastAPI, path: str, *, after: int = 0, leaves: bool = False) -> None:
+    """Sends a request, and takes but so many pieces of its answer: waits for ever then, or closes the connection."""
+    gone, never = asyncio.Event(), asyncio.Event()
     body = [{"type": "http.request", "body": b'{"prompt": "Once"}'}]
+    taken = 0
 
     async def receive() -> Message:
         if body:
             return body.pop()
-        await never.wait()
-        raise AssertionError
+        await gone.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
         nonlocal taken
-        if message["type"] == "http.response.body":
-            if taken == after:
-                await never.wait()
-            taken += 1
+        if message["type"] != "http.response.body":
+            return
+        taken += 1
+        if taken > after and not leaves:
+            await never.wait()
+        if taken >= after and leaves:
+            gone.set()
 
     scope = {
         "type": "http",
@@ -136,7 +139,8 @@ async def test_a_silent_stream_says_something_now_and_then(monkeypatch: pytest.M
     assert events[1] == ": ping", "between the events"
 
 
-async def test_a_client_that_takes_no_comments_counts_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("leaves", [False, True], ids=["takes no comments", "leaves"])
+async def test_a_silent_stream_ends_with_its_client(leaves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "PING_SECONDS", 0.05)
     monkeypatch.setattr(serving, "SEND_SECONDS", 0.1)
     closed = asyncio.Event()
@@ -149,7 +153,7 @@ async def test_a_client_that_takes_no_comments_counts_as_gone(monkeypatch: pytes
             closed.set()
 
     monkeypatch.setattr(endpoints.Text, "events", silent)
-    await post_and_take_nothing(create_app(Settings(triton_url=NOWHERE)), STREAM, after=1)
+    await post_and_take_nothing(create_app(Settings(triton_url=NOWHERE)), STREAM, after=1, leaves=leaves)
     assert closed.is_set(), "the engine is free"
 
 
