@@ -35,6 +35,12 @@ from launcher import preflight
 
 NOWHERE = "127.0.0.1:1"
 STREAM = "/api/v1/text/stream"
+SCOPE = {
+    "type": "http",
+    "method": "POST",
+    "query_string": b"",
+    "headers": [(b"content-type", b"application/json")],
+}
 
 
 def test_every_route_takes_the_body_of_its_endpoint() -> None:
@@ -64,7 +70,7 @@ async def test_a_body_that_does_not_come_is_408(seconds: str, monkeypatch: pytes
     assert answer.json()["detail"].startswith("the body did not come in time: ")
 
 
-async def post_and_take_nothing(app: FastAPI, path: str, *, after: int = 0, leaves: bool = False) -> None:
+async def post_and_stop_reading(app: FastAPI, path: str, *, after: int = 0, leaves: bool = False) -> None:
     """Sends a request, and takes but so many pieces of its answer: waits for ever then, or closes the connection."""
     gone, never = asyncio.Event(), asyncio.Event()
     body = [{"type": "http.request", "body": b'{"prompt": "Once"}'}]
@@ -86,16 +92,8 @@ async def post_and_take_nothing(app: FastAPI, path: str, *, after: int = 0, leav
         if taken >= after and leaves:
             gone.set()
 
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/json")],
-    }
     async with app.router.lifespan_context(app), asyncio.timeout(10):
-        await app(scope, receive, send)
+        await app(SCOPE | {"path": path, "raw_path": path.encode()}, receive, send)
     assert f'requests_total{{endpoint="{path}",status="499"}} 1.0' in app.state.metrics.text().decode()
 
 
@@ -111,7 +109,7 @@ async def test_a_client_that_takes_nothing_of_its_stream_counts_as_gone(monkeypa
             closed.set()
 
     monkeypatch.setattr(endpoints.Text, "events", endless)
-    await post_and_take_nothing(create_app(Settings(triton_url=NOWHERE)), STREAM)
+    await post_and_stop_reading(create_app(Settings(triton_url=NOWHERE)), STREAM)
     assert closed.is_set(), "the engine is free"
 
 
@@ -130,6 +128,8 @@ async def test_a_silent_stream_says_something_now_and_then(monkeypatch: pytest.M
         httpx.AsyncClient(transport=transport, base_url="http://x") as client,
     ):
         answer = await client.post(STREAM, json={"prompt": "Once"})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-store", "no")
     events = answer.text.split("\n\n")
     told = [event for event in events if not event.startswith(":")]
     assert told == ['data: {"text": "a"}', 'data: {"text": "b"}', ""]
@@ -153,8 +153,37 @@ async def test_a_silent_stream_ends_with_its_client(leaves: bool, monkeypatch: p
             closed.set()
 
     monkeypatch.setattr(endpoints.Text, "events", silent)
-    await post_and_take_nothing(create_app(Settings(triton_url=NOWHERE)), STREAM, after=1, leaves=leaves)
+    await post_and_stop_reading(create_app(Settings(triton_url=NOWHERE)), STREAM, after=1, leaves=leaves)
     assert closed.is_set(), "the engine is free"
+
+
+async def test_a_client_that_leaves_as_its_answer_ends_is_no_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both wake in the same turn of the event loop, first the one that sees it leave."""
+    gone, faults = asyncio.Event(), list[dict[str, Any]]()
+    body = [{"type": "http.request", "body": b'{"prompt": "Once"}'}]
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+
+    async def one(*_: Any) -> AsyncGenerator[Event]:
+        yield Event({"text": "a"})
+
+    async def receive() -> Message:
+        if body:
+            return body.pop()
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        await asyncio.sleep(0.01)  # in which it is begun to look whether the client leaves
+        if message["type"] == "http.response.body" and not message["more_body"]:
+            asyncio.get_running_loop().call_later(0.05, gone.set)
+            await gone.wait()
+
+    monkeypatch.setattr(endpoints.Text, "events", one)
+    app = create_app(Settings(triton_url=NOWHERE))
+    async with app.router.lifespan_context(app), asyncio.timeout(10):
+        await app(SCOPE | {"path": STREAM, "raw_path": STREAM.encode()}, receive, send)
+        await asyncio.sleep(0.05)
+    assert faults == []
 
 
 FILES = (ImageFile(b"\x00\x10\x83" * 10**6, 7), ImageFile(b"\xff" * (10**6 + 1), 8))
@@ -180,7 +209,7 @@ def draw(monkeypatch: pytest.MonkeyPatch, *files: ImageFile) -> None:
 async def test_a_client_that_takes_nothing_of_its_whole_answer_counts_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "SEND_SECONDS", 0.1)
     draw(monkeypatch, FILES[0])
-    await post_and_take_nothing(create_app(Settings(triton_url=NOWHERE)), "/api/v1/images/generate")
+    await post_and_stop_reading(create_app(Settings(triton_url=NOWHERE)), "/api/v1/images/generate")
 
 
 @pytest.mark.parametrize(

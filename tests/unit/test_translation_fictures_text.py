@@ -256,12 +256,33 @@ def test_half_a_character_does_not_end_the_stream() -> None:
     assert second.pieces[0].text == "\ufffd"
 
 
-@pytest.mark.parametrize("output", ["finish_reason", "num_output_tokens"])
-def test_tensors_that_do_not_fit_each_other_are_the_servers_fault(output: str) -> None:
-    values = {"finish_reason": ("BYTES", [b"stop"]), "num_output_tokens": ("UINT32", [1])}
-    del values[output]
+@pytest.mark.parametrize("changed", [{"finish_reason": ("BYTES", [])}, {"num_output_tokens": ("UINT32", [1, 2])}, {}])
+def test_tensors_that_do_not_fit_each_other_are_the_servers_fault(changed: dict[str, Any]) -> None:
+    values = {"finish_reason": ("BYTES", [b"stop"]), "num_output_tokens": ("UINT32", [1])} | changed
+    if not changed:
+        del values["num_output_tokens"]
     with pytest.raises(ServerError, match="1 texts and other numbers"):
         read(response(text_output=("BYTES", [b"one"]), **values))
+
+
+def test_what_a_stream_does_not_repeat_is_remembered() -> None:
+    def told(*texts: bytes, tokens: list[int], **changed: Any) -> pb.ModelInferResponse:
+        return response(text_output=("BYTES", list(texts)), num_output_tokens=("UINT32", tokens), **changed)
+
+    answers = read(
+        told(b"a", b"x", tokens=[1, 1], num_input_tokens=("UINT32", [7])),
+        told(b"b", b"", tokens=[1, 0]),
+        told(b"c", b"y", tokens=[1, 1], finish_reason=("BYTES", [b"stop", b"None"])),
+        told(b"", b"z", tokens=[0, 1], finish_reason=("BYTES", [b"stop", b"length"])),
+    )
+    assert [answer.num_input_tokens for answer in answers] == [7] * 4
+    pieces = [[(piece.index, piece.text, piece.finish_reason) for piece in answer.pieces] for answer in answers]
+    assert pieces == [
+        [(0, "a", None), (1, "x", None)],
+        [(0, "b", None)],
+        [(0, "c", "stop"), (1, "y", None)],
+        [(1, "z", "length")],
+    ]
 
 
 @pytest.mark.parametrize("reason", ["abort", "error"])

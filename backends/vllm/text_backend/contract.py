@@ -43,7 +43,7 @@ OUTPUTS = [
 # A request parameter (not a tensor): answered at once, without generating, by a model that can take requests.
 HEALTH_CHECK_PARAMETER = "health_check"
 # A request parameter: a stream's responses hold `finish_reason` only when a text has ended, and `num_input_tokens` only
-# the first time. Each output costs each response time, here, in tritonserver and where it is read.
+# the first time. Every output makes every response dearer: here, in tritonserver and for its reader.
 OMIT_UNCHANGED_PARAMETER = "omit_unchanged_outputs"
 
 

@@ -77,7 +77,7 @@ class ResponseBuilder:
         self._prefix = request.prompt if request.prepend_prompt else ""
         self._finish_reasons = ["None"] * self._n
         self._omits_unchanged = request.omits_unchanged
-        self._told: frozenset[str] = frozenset()  # what never changes, once it was sent
+        self._is_first = True
 
     def build(self, output: RequestOutput) -> list[Any]:
         by_index: list[CompletionOutput | None] = [None] * self._n
@@ -95,8 +95,10 @@ class ResponseBuilder:
 
     def _with_news(self, output: RequestOutput) -> Collection[str]:
         has_ended = any(completion.finish_reason is not None for completion in output.outputs)
-        unchanged = self._told if has_ended else self._told | {"finish_reason"}
-        self._told = frozenset(["num_input_tokens"])
+        unchanged = set() if has_ended else {"finish_reason"}
+        if not self._is_first:
+            unchanged.add("num_input_tokens")
+        self._is_first = False
         return self._wanted - unchanged
 
     def _additional(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
 import structlog
 from fastapi import Request
@@ -33,27 +32,24 @@ _log = structlog.get_logger()
 
 
 @contextlib.asynccontextmanager
-async def _until(sign: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """What is done here ends if `sign`, that the client has gone, comes.
+async def _until(sign: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """What is done here ends when `sign`, that the client has gone, returns.
 
     Raises:
-        ClientGone: it came.
+        ClientGone: it did.
     """
     try:
         async with asyncio.timeout(None) as staying:
 
-            def end(watch: asyncio.Task[None]) -> None:
-                if not watch.cancelled():
-                    watch.exception()  # by which it came, too
-                    staying.reschedule(0)
+            async def watch() -> None:
+                await sign()
+                staying.reschedule(0)
 
-            watch = asyncio.create_task(sign)
-            watch.add_done_callback(end)
+            watching = asyncio.create_task(watch())
             try:
                 yield
             finally:
-                watch.remove_done_callback(end)
-                watch.cancel()
+                watching.cancel()
     except TimeoutError:
         if staying.expired():
             raise ClientGone from None
@@ -76,7 +72,7 @@ async def answer(request: Request, body: BaseModel) -> Response:
     _, make = ENDPOINTS[request.scope["route"].path]
     endpoint = make(body)
     backend, request_id = request.app.state.backend, request.state.request_id
-    async with _until(_disconnection(request.receive)):
+    async with _until(lambda: _disconnection(request.receive)):
         if endpoint.names_model:
             await request.app.state.catalog.check(endpoint.calls)
         if endpoint.streams:
@@ -124,6 +120,7 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
+    # FastAPI reads the status, which never is another one, from this signature.
     def __init__(self, events: AsyncGenerator[Event], sent: AsyncIterator[bytes], status_code: int = 200) -> None:
         super().__init__(sent, status_code, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         self._events = events
@@ -131,14 +128,14 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sender = _Sender(send)
         try:
-            async with _until(_disconnection(receive)), _until(sender.stuck()):
+            async with _until(lambda: _disconnection(receive)), _until(sender.watch):
                 await self.stream_response(sender)
         finally:
             await self._events.aclose()
 
 
 class _Sender:
-    """Sends a stream's messages; beside it, `stuck` looks after what there may be thousands of a second."""
+    """Sends a stream's messages; beside it, `watch` looks after what there may be thousands of a second."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -152,7 +149,7 @@ class _Sender:
             await self._send(message)
             self._since = self._time()
 
-    async def stuck(self) -> None:
+    async def watch(self) -> None:
         """Return when the client has taken nothing for `SEND_SECONDS`; meanwhile, send a comment where nothing else is
         sent.
         """
@@ -160,11 +157,14 @@ class _Sender:
             patience = SEND_SECONDS if self._turn.locked() else PING_SECONDS
             silent = self._time() - self._since
             if silent < patience:
-                await asyncio.sleep(min(patience - silent, PING_SECONDS, SEND_SECONDS))
+                await asyncio.sleep(min(patience - silent, PING_SECONDS, SEND_SECONDS))  # or until that is another one
             elif self._turn.locked():
                 return
             else:
-                await _send(self, _body(b": ping\n\n"))
+                try:
+                    await _send(self, _body(b": ping\n\n"))
+                except ClientGone:
+                    return
 
 
 async def _send(send: Send, message: Message) -> None:

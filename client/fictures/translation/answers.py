@@ -71,9 +71,9 @@ class TextReader:
         texts = outputs.get("text_output")
         if not texts:
             return None
-        reasons = outputs.get("finish_reason") or [b"None"] * len(texts)
+        reasons = outputs.get("finish_reason", [b"None"] * len(texts))
         counts = outputs.get("num_output_tokens", [])
-        logprobs = outputs.get("logprobs") or [b"[]"] * len(texts)
+        logprobs = outputs.get("logprobs", [b"[]"] * len(texts))
         if not len(texts) == len(reasons) == len(counts) == len(logprobs):
             raise ServerError(f"the server answered with {len(texts)} texts and other numbers of their properties")
         self._num_input_tokens = first_of(outputs, "num_input_tokens") or self._num_input_tokens

@@ -231,6 +231,7 @@ def _run(command: list[str], seconds: float, variables: dict[str, str]) -> str:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",  # a body's end may begin within a character
             timeout=seconds + _GRACE,
         )
     except subprocess.TimeoutExpired as late:
