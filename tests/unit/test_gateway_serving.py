@@ -50,6 +50,8 @@ def test_every_route_takes_the_body_of_its_endpoint() -> None:
     for path, (body, _) in ENDPOINTS.items():
         schema = bodies[path]["content"]["application/json"]["schema"]["$ref"]
         assert schema.rpartition("/")[2] == body.__name__
+        refused = described[path]["post"]["responses"]["400"]["content"]
+        assert list(refused) == ["application/json"], "of streams, too"
 
 
 @pytest.mark.parametrize("seconds", ["BODY_SECONDS", "WHOLE_BODY_SECONDS"])

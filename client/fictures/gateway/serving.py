@@ -118,11 +118,11 @@ class EventStream(StreamingResponse):
         ClientGone: the client went, or took nothing for `SEND_SECONDS`.
     """
 
-    media_type = "text/event-stream"
-
-    # FastAPI reads the status, which never is another one, from this signature.
+    # FastAPI reads the status, which never is another one, from this signature; a media type of the class it would take
+    # for that of errors, too.
     def __init__(self, events: AsyncGenerator[Event], sent: AsyncIterator[bytes], status_code: int = 200) -> None:
-        super().__init__(sent, status_code, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(sent, status_code, headers, "text/event-stream")
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
