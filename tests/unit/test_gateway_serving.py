@@ -14,7 +14,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.types import Message
+from starlette.types import Message, Send
 
 from fictures import AsyncClient, Settings
 from fictures.errors import ConfigurationError, InvalidRequest, ModelNotFound, ServerUnreachable
@@ -35,12 +35,6 @@ from launcher import preflight
 
 NOWHERE = "127.0.0.1:1"
 STREAM = "/api/v1/text/stream"
-SCOPE = {
-    "type": "http",
-    "method": "POST",
-    "query_string": b"",
-    "headers": [(b"content-type", b"application/json")],
-}
 
 
 def test_every_route_takes_the_body_of_its_endpoint() -> None:
@@ -72,17 +66,25 @@ async def test_a_body_that_does_not_come_is_408(seconds: str, monkeypatch: pytes
     assert answer.json()["detail"].startswith("the body did not come in time: ")
 
 
-async def post_and_stop_reading(app: FastAPI, path: str, *, after: int = 0, leaves: bool = False) -> None:
-    """Sends a request, and takes but so many pieces of its answer: waits for ever then, or closes the connection."""
-    gone, never = asyncio.Event(), asyncio.Event()
+async def post(app: FastAPI, path: str, send: Send, gone: asyncio.Event) -> None:
+    """Sends a request, from a client that closes its connection when it has `gone`."""
     body = [{"type": "http.request", "body": b'{"prompt": "Once"}'}]
-    taken = 0
 
     async def receive() -> Message:
         if body:
             return body.pop()
         await gone.wait()
         return {"type": "http.disconnect"}
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
+    await app(scope | {"headers": headers}, receive, send)
+
+
+async def post_and_stop_reading(app: FastAPI, path: str, *, after: int = 0, leaves: bool = False) -> None:
+    """Sends a request, and takes but so many pieces of its answer: waits for ever then, or closes the connection."""
+    gone, never = asyncio.Event(), asyncio.Event()
+    taken = 0
 
     async def send(message: Message) -> None:
         nonlocal taken
@@ -95,7 +97,7 @@ async def post_and_stop_reading(app: FastAPI, path: str, *, after: int = 0, leav
             gone.set()
 
     async with app.router.lifespan_context(app), asyncio.timeout(10):
-        await app(SCOPE | {"path": path, "raw_path": path.encode()}, receive, send)
+        await post(app, path, send, gone)
     assert f'requests_total{{endpoint="{path}",status="499"}} 1.0' in app.state.metrics.text().decode()
 
 
@@ -162,17 +164,10 @@ async def test_a_silent_stream_ends_with_its_client(leaves: bool, monkeypatch: p
 async def test_a_client_that_leaves_as_its_answer_ends_is_no_defect(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both wake in the same turn of the event loop, first the one that sees it leave."""
     gone, faults = asyncio.Event(), list[dict[str, Any]]()
-    body = [{"type": "http.request", "body": b'{"prompt": "Once"}'}]
     asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
 
     async def one(*_: Any) -> AsyncGenerator[Event]:
         yield Event({"text": "a"})
-
-    async def receive() -> Message:
-        if body:
-            return body.pop()
-        await gone.wait()
-        return {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
         await asyncio.sleep(0.01)  # in which it is begun to look whether the client leaves
@@ -183,7 +178,7 @@ async def test_a_client_that_leaves_as_its_answer_ends_is_no_defect(monkeypatch:
     monkeypatch.setattr(endpoints.Text, "events", one)
     app = create_app(Settings(triton_url=NOWHERE))
     async with app.router.lifespan_context(app), asyncio.timeout(10):
-        await app(SCOPE | {"path": STREAM, "raw_path": STREAM.encode()}, receive, send)
+        await post(app, STREAM, send, gone)
         await asyncio.sleep(0.05)
     assert faults == []
 
