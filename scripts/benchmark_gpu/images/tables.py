@@ -52,8 +52,9 @@ def _images(title: str, rows: list[dict[str, Any]], facts: dict[str, Any]) -> Ta
             ]
         )
     table.notes.append("`picture`: the first one's PSNR beside the plain pipeline's.")
-    if seconds := facts.get("seconds_to_compile_engine"):
-        table.notes.append(f"The engine that compiles was ready after {seconds:.0f} s.")
+    for part in ("blocks", "model"):
+        if seconds := facts.get(f"seconds_to_compile_{part}"):
+            table.notes.append(f"The engine that compiles `{part}` was ready after {seconds:.0f} s.")
     return table
 
 

@@ -13,7 +13,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from diffusers.utils.torch_utils import randn_tensor
 
-from image_engine.compiling import CompiledUNet, Home
+from image_engine.compiling import CompiledUNet, Home, with_compiled_blocks
 from image_engine.graphs import GraphedUNet, UNetInputs, call
 from image_engine.prompts import Conditioning, PromptEmbeddings
 from image_engine.schedulers import make_scheduler
@@ -82,11 +82,17 @@ class Denoiser:
         self._called: Any = self._unet
         self._graphs = GraphedUNet(self._called) if cuda_graphs else None
 
+    def compile_blocks(self) -> None:
+        """Has the UNet's transformer blocks compiled, with the next step."""
+        self._call(with_compiled_blocks(self._unet))
+
     def compile(self, home: Home) -> None:
         """Has the UNet compiled for images of one size, with the next step of such images."""
-        self._called = CompiledUNet(self._unet, home)
-        if self._graphs is not None:
-            self._graphs = GraphedUNet(self._called)
+        self._call(CompiledUNet(self._unet, home))
+
+    def compile_nothing(self) -> None:
+        """Has the UNet called as it came."""
+        self._call(self._unet)
 
     def release_graphs(self) -> None:
         """Gives back the memory of CUDA graphs; those that are needed are recorded again."""
@@ -153,6 +159,11 @@ class Denoiser:
             end = start + len(drawing.conditionings)
             drawing.advance(noise[start:end])
             start = end
+
+    def _call(self, unet: Any) -> None:
+        self._called = unet
+        if self._graphs is not None:
+            self._graphs = GraphedUNet(unet)
 
     def _guidance_embeddings(self, drawings: Sequence[Drawing]) -> torch.Tensor | None:
         """For models distilled with guidance (LCM), which take its scale as an input: [rows, width]."""

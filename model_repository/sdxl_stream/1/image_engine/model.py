@@ -1,6 +1,7 @@
 """The loaded model: the pipeline's parts, each with its part of the work, and how much fits into memory."""
 
 import gc
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from image_engine.compiling import Home
-from image_engine.config import ModelSettings
+from image_engine.config import ModelSettings, compiled_part, is_offloaded
 from image_engine.decoding import Decoder
 from image_engine.denoising import Denoiser, Drawing
 from image_engine.errors import SetupError
@@ -21,6 +22,7 @@ from image_engine.prompts import PromptEncoder
 if TYPE_CHECKING:  # it is made of Triton's tensors, without which a model can be measured
     from image_engine.request import ImageRequest
 
+_PARTS = {"blocks": "transformer blocks", "model": "UNet and decoder"}
 _MEASURED_SIDE = {"cpu": 256, "cuda": 1024}  # pixels of the image that memory is measured with
 
 
@@ -50,13 +52,12 @@ class ImageModel:
     @classmethod
     def of(cls, pipeline: StableDiffusionXLPipeline, settings: ModelSettings, device: torch.device) -> "ImageModel":
         """Takes a pipeline that is on its device apart, and measures it as `load` does."""
-        offloaded = settings.enable_cpu_offload and device.type == "cuda"
+        offloaded = is_offloaded(settings, device)
         graphs = settings.cuda_graphs and device.type == "cuda" and not offloaded
         encoder, decoder = PromptEncoder(pipeline), Decoder(pipeline)
         denoiser = Denoiser(pipeline, cuda_graphs=graphs)
         budget = _measure(settings, device, encoder, denoiser, decoder, steps_at_a_time=2 if graphs else 1)
-        if settings.compile and not offloaded:
-            _compile(settings, budget, encoder, denoiser, decoder if device.type == "cuda" else None)
+        compiled = _compile(settings, device, budget, encoder, denoiser, decoder)
         side = _MEASURED_SIDE[device.type]
         return cls(
             encoder=encoder,
@@ -66,7 +67,7 @@ class ImageModel:
             device=device,
             offloaded=offloaded,
             description=f"{settings.model} on {device.type} in {_name(pipeline.unet.dtype)}; up to "
-            f"{budget.capacity((side, side))} images of {side}x{side} in a denoising step",
+            f"{budget.capacity((side, side))} images of {side}x{side} in a denoising step{compiled}",
         )
 
     def start(self, request: "ImageRequest") -> list[Drawing]:
@@ -125,23 +126,39 @@ def _measure(
 
 
 def _compile(
-    settings: ModelSettings, budget: MemoryBudget, encoder: PromptEncoder, denoiser: Denoiser, decoder: Decoder | None
-) -> None:
-    """Compiles for images of the default size, and for single rows too if the default needs no negative prompt.
+    settings: ModelSettings,
+    device: torch.device,
+    budget: MemoryBudget,
+    encoder: PromptEncoder,
+    denoiser: Denoiser,
+    decoder: Decoder,
+) -> str:
+    """Compiles what the settings ask for; for single rows too if the default needs no negative prompt.
 
-    On a CPU the decoder stays as it is: whether compiling it gains anything there was not measured.
+    Nothing is compiled after that: what would need another compilation is drawn as if there were none.
+
+    Returns:
+        What was compiled, in words; nothing where nothing is to be.
 
     Raises:
-        SetupError: It cannot be compiled.
+        SetupError: It cannot be compiled. Left to choose (`auto`), the engine goes on without.
     """
+    part = compiled_part(settings, device)
+    if part == "off":
+        return ""
     width, height, guidance_scale = (
         default_of(name, settings.defaults) for name in ("width", "height", "guidance_scale")
     )
     guided = denoiser.needs_negative(guidance_scale)
-    home = Home((height // 8, width // 8), least_rows=1 + guided)
-    denoiser.compile(home)
-    if decoder:
-        decoder.compile(home)
+    # On a CPU the decoder stays as it is: whether compiling it gains anything there was not measured.
+    decodes = part == "model" and device.type == "cuda"
+    if part == "blocks":
+        denoiser.compile_blocks()
+    else:
+        home = Home((height // 8, width // 8), least_rows=1 + guided)
+        denoiser.compile(home)
+        if decodes:
+            decoder.compile(home)
     embeddings = encoder.encode("", None, guided=guided)
     drawings = [
         denoiser.start(
@@ -149,16 +166,24 @@ def _compile(
         )
         for _ in range(budget.capacity((width, height)))
     ]
+    began = time.monotonic()
+    torch.compiler.set_stance("default")
     try:
         # PyTorch may have other kernels for many rows than for few, such as for 16 on a CPU: one compilation each.
         for images in sorted({1, min(2, len(drawings)), len(drawings)}):
             denoiser.step(drawings[:images])
-        if decoder:
+        if decodes:
             decoder.decode(drawings[0].latents)
     except Exception as error:
         cause = getattr(error, "inner_exception", error)  # of PyTorch's own, which only says which compiler it was
         reason = str(cause).strip().partition("\n")[0]
-        raise SetupError(f"compile: {settings.model} could not be compiled: {reason}") from error
+        if settings.compile != "auto":
+            raise SetupError(f"compile: {settings.model} could not be compiled: {reason}") from error
+        denoiser.compile_nothing()
+        return f"; could not be compiled, so that steps take longer: {reason}"
+    finally:
+        torch.compiler.set_stance("eager_on_recompile")
+    return f"; {_PARTS[part]} compiled in {time.monotonic() - began:.0f} s"
 
 
 def _name(dtype: Any) -> str:
