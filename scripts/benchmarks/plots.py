@@ -82,10 +82,13 @@ def draw(pictures: Iterable[Picture], machine: str, folder: Path) -> list[Path]:
 
 
 def _figure(picture: Picture, machine: str) -> Any:
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(10, 5), layout="constrained")
     axes = figure.subplots()
+    axes.set_prop_cycle(color=colormaps["tab20"].colors)
     for contender, points in picture.lines.items():
         counts = sorted(points)
         middle = [statistics.median(points[count]) for count in counts]
@@ -95,11 +98,13 @@ def _figure(picture: Picture, machine: str) -> Any:
     all_counts = sorted({count for points in picture.lines.values() for count in points})
     axes.set_xscale("log", base=2)
     axes.set_xticks(all_counts, [str(count) for count in all_counts])
-    axes.minorticks_off()
+    axes.xaxis.minorticks_off()
     axes.set_xlabel("requests at the same time")
     axes.set_ylabel(picture.label)
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log")  # the same ratio is the same distance, whoever is twice as fast
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside right upper")
     figure.supxlabel(f"{machine}. Medians, lowest and highest of the rounds.", fontsize=7)
     return figure

@@ -352,7 +352,7 @@ def test_each_measure_that_was_measured_is_drawn(tmp_path: Path) -> None:
     assert [picture.name for picture in drawn] == ["tokens.png", "first.png", "processor.png"]
     for picture in drawn:
         with Image.open(picture) as image:
-            assert image.size == (960, 600)
+            assert image.size == (1200, 600)
 
 
 def test_a_folder_for_plots_that_cannot_be_made_is_named(tmp_path: Path) -> None:

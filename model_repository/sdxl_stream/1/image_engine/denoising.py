@@ -1,7 +1,7 @@
 """One denoising step for many images at once: the UNet is shared, everything else is each image's own.
 
 The steps are those of `StableDiffusionXLPipeline.__call__` (diffusers 0.42); an image alone in the batch comes out
-the same, bit for bit.
+the same, bit for bit, unless the UNet is compiled.
 """
 
 import inspect

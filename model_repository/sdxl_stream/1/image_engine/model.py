@@ -22,7 +22,6 @@ from image_engine.prompts import PromptEncoder
 if TYPE_CHECKING:  # it is made of Triton's tensors, without which a model can be measured
     from image_engine.request import ImageRequest
 
-_PARTS = {"blocks": "transformer blocks", "model": "UNet and decoder"}
 _MEASURED_SIDE = {"cpu": 256, "cuda": 1024}  # pixels of the image that memory is measured with
 
 
@@ -133,7 +132,7 @@ def _compile(
     denoiser: Denoiser,
     decoder: Decoder,
 ) -> str:
-    """Compiles what the settings ask for; for single rows too if the default needs no negative prompt.
+    """Compiles what the settings ask for.
 
     Nothing is compiled after that: what would need another compilation is drawn as if there were none.
 
@@ -146,44 +145,63 @@ def _compile(
     part = compiled_part(settings, device)
     if part == "off":
         return ""
-    width, height, guidance_scale = (
-        default_of(name, settings.defaults) for name in ("width", "height", "guidance_scale")
-    )
-    guided = denoiser.needs_negative(guidance_scale)
     # On a CPU the decoder stays as it is: whether compiling it gains anything there was not measured.
-    decodes = part == "model" and device.type == "cuda"
-    if part == "blocks":
-        denoiser.compile_blocks()
-    else:
-        home = Home((height // 8, width // 8), least_rows=1 + guided)
-        denoiser.compile(home)
-        if decodes:
-            decoder.compile(home)
-    embeddings = encoder.encode("", None, guided=guided)
-    drawings = [
-        denoiser.start(
-            embeddings, width=width, height=height, steps=3, guidance_scale=guidance_scale, scheduler="euler", seed=0
-        )
-        for _ in range(budget.capacity((width, height)))
-    ]
+    compiled_decoder = decoder if part == "model" and device.type == "cuda" else None
     began = time.monotonic()
     torch.compiler.set_stance("default")
     try:
-        # PyTorch may have other kernels for many rows than for few, such as for 16 on a CPU: one compilation each.
-        for images in sorted({1, min(2, len(drawings)), len(drawings)}):
-            denoiser.step(drawings[:images])
-        if decodes:
-            decoder.decode(drawings[0].latents)
+        _compile_now(part, settings, budget, encoder, denoiser, compiled_decoder)
     except Exception as error:
         cause = getattr(error, "inner_exception", error)  # of PyTorch's own, which only says which compiler it was
-        reason = str(cause).strip().partition("\n")[0]
+        reason = str(cause).strip().partition("\n")[0] or repr(cause)
         if settings.compile != "auto":
             raise SetupError(f"compile: {settings.model} could not be compiled: {reason}") from error
         denoiser.compile_nothing()
         return f"; could not be compiled, so that steps take longer: {reason}"
     finally:
         torch.compiler.set_stance("eager_on_recompile")
-    return f"; {_PARTS[part]} compiled in {time.monotonic() - began:.0f} s"
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    what = "transformer blocks" if part == "blocks" else "UNet and decoder" if compiled_decoder else "UNet"
+    return f"; {what} compiled in {time.monotonic() - began:.0f} s"
+
+
+def _compile_now(
+    part: str,
+    settings: ModelSettings,
+    budget: MemoryBudget,
+    encoder: PromptEncoder,
+    denoiser: Denoiser,
+    decoder: Decoder | None,
+) -> None:
+    """Compiles by making steps of the default size. PyTorch takes a single row for a case of its own: that one is
+    compiled for if the default needs no negative prompt.
+    """
+    width, height, guidance_scale = (
+        default_of(name, settings.defaults) for name in ("width", "height", "guidance_scale")
+    )
+    guided = denoiser.needs_negative(guidance_scale)
+    together = budget.capacity((width, height))
+    several = {1, min(2, together)}
+    if part == "blocks":
+        denoiser.compile_blocks()
+    else:
+        home = Home((height // 8, width // 8), least_rows=1 + guided)
+        denoiser.compile(home)
+        if decoder:
+            decoder.compile(home)
+        several.add(together)  # PyTorch may have other kernels for many rows, such as for 16 on a CPU
+    embeddings = encoder.encode("", None, guided=guided)
+    drawings = [
+        denoiser.start(
+            embeddings, width=width, height=height, steps=3, guidance_scale=guidance_scale, scheduler="euler", seed=0
+        )
+        for _ in range(max(several))
+    ]
+    for images in sorted(several):
+        denoiser.step(drawings[:images])
+    if decoder:
+        decoder.decode(drawings[0].latents)
 
 
 def _name(dtype: Any) -> str:
