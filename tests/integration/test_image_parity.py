@@ -137,7 +137,9 @@ def test_in_a_mixed_batch_an_image_is_the_same_within_floating_point(server: Ser
 def test_a_compiled_model_draws_what_the_plain_pipeline_does_within_floating_point(
     server: Server, reference: Reference, part: str
 ) -> None:
-    """Of the default size, in steps of any number of images, and of another."""
+    """Of the default size, in steps of any number of images, and of another; and alone without guidance, whose single
+    row nothing was compiled for.
+    """
     home, other = {"width": 320, "height": 256}, {"width": 256, "height": 320}
     requests: list[dict[str, Any]] = [
         {
@@ -153,18 +155,22 @@ def test_a_compiled_model_draws_what_the_plain_pipeline_does_within_floating_poi
     async def drawn(client: AsyncClient, request: dict[str, Any]) -> Image.Image:
         return [event async for event in client.stream_image(model="compiled", **request)][-1].images[0].image
 
+    single_row = requests[0] | {"guidance_scale": 1.0}
+
     async def all_at_once() -> list[Image.Image]:
         async with AsyncClient(server.grpc_url, timeout=300) as client:
-            return await asyncio.gather(*(drawn(client, request) for request in requests))
+            together = await asyncio.gather(*(drawn(client, request) for request in requests))
+            return [*together, await drawn(client, single_row)]
 
     with loaded_image_engine(server, "compiled", compile=part, defaults=home):
         images = asyncio.run(all_at_once())
-    own = [reference.draw(**request) for request in requests]
+    own = [reference.draw(**request) for request in (*requests, single_row)]
     assert min(map(psnr, images, own)) >= 45
     differences = list(map(difference, images, own))
     assert any(differences[:3]), "it was compiled"
     if part == "model":
         assert differences[3] == 0, "this size was not"
+    assert differences[4] == 0, "a single row was not"
 
 
 def test_each_of_several_images_is_made_again_by_its_own_seed(server: Server) -> None:

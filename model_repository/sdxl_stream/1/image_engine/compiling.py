@@ -6,21 +6,10 @@ in a step.
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_iter
-
-
-@dataclass(frozen=True)
-class Home:
-    """What is compiled for."""
-
-    latent_size: tuple[int, int]
-    """Height and width, an eighth of the image's."""
-    least_rows: int
-    """In a call of the UNet, from where on it is compiled; a single one is compiled apart from all others."""
 
 
 def with_compiled_blocks(unet: Any) -> Any:
@@ -32,16 +21,16 @@ def with_compiled_blocks(unet: Any) -> Any:
 
 
 class CompiledUNet:
-    """A UNet that is called as before, and compiled at home."""
+    """A UNet that is called as before, and compiled for latents of one size (height, width)."""
 
-    def __init__(self, unet: Any, home: Home) -> None:
+    def __init__(self, unet: Any, latent_size: tuple[int, int]) -> None:
         self.device = unet.device
         self._unet = unet
         self._compiled = torch.compile(unet, fullgraph=True)
-        self._home = home
+        self._latent_size = latent_size
 
     def __call__(self, sample: torch.Tensor, timesteps: torch.Tensor, **more: Any) -> Any:
-        if sample.shape[-2:] != self._home.latent_size or len(sample) < self._home.least_rows:
+        if sample.shape[-2:] != self._latent_size:
             return self._unet(sample, timesteps, **more)
         if len(sample) > 1:
             for value in tree_iter((sample, timesteps, more)):
@@ -51,14 +40,16 @@ class CompiledUNet:
 
 
 class CompiledDecoding:
-    """A VAE's `decode`, called as before and compiled at home: one image after the other, as that is one shape."""
+    """A VAE's `decode`, called as before and compiled for latents of one size (height, width): one image after the
+    other, as that is one shape.
+    """
 
-    def __init__(self, decode: Any, home: Home) -> None:
+    def __init__(self, decode: Any, latent_size: tuple[int, int]) -> None:
         self._decode = decode
         self._compiled = torch.compile(decode, fullgraph=True)
-        self._home = home
+        self._latent_size = latent_size
 
     def __call__(self, latents: torch.Tensor, **more: Any) -> Any:
-        if latents.shape[-2:] != self._home.latent_size:
+        if latents.shape[-2:] != self._latent_size:
             return self._decode(latents, **more)
         return (torch.cat([self._compiled(one, **more)[0] for one in latents.split(1)]),)

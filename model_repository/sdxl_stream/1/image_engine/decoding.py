@@ -7,7 +7,7 @@ from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 from torch.nn.functional import avg_pool2d, interpolate
 
-from image_engine.compiling import CompiledDecoding, Home
+from image_engine.compiling import CompiledDecoding
 
 _PATCHES = 8  # a side, of one colour each, in the latents that the preview's projection is fitted to
 _PATCH = 4  # latents a side
@@ -27,9 +27,9 @@ class Decoder:
         self._called: Any = self._vae.decode
         self._to_rgb = self._fit_projection()
 
-    def compile(self, home: Home) -> None:
-        """Has the decoder compiled for images of one size, with the next of them."""
-        self._called = CompiledDecoding(self._vae.decode, home)
+    def compile(self, latent_size: tuple[int, int]) -> None:
+        """Has the decoder compiled for latents of one size (height, width), with the next of them."""
+        self._called = CompiledDecoding(self._vae.decode, latent_size)
 
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor) -> list[Image.Image]:

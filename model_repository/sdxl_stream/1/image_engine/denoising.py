@@ -13,7 +13,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from diffusers.utils.torch_utils import randn_tensor
 
-from image_engine.compiling import CompiledUNet, Home, with_compiled_blocks
+from image_engine.compiling import CompiledUNet, with_compiled_blocks
 from image_engine.graphs import GraphedUNet, UNetInputs, call
 from image_engine.prompts import Conditioning, PromptEmbeddings
 from image_engine.schedulers import make_scheduler
@@ -84,15 +84,15 @@ class Denoiser:
 
     def compile_blocks(self) -> None:
         """Has the UNet's transformer blocks compiled, with the next step."""
-        self._call(with_compiled_blocks(self._unet))
+        self._use(with_compiled_blocks(self._unet))
 
-    def compile(self, home: Home) -> None:
-        """Has the UNet compiled for images of one size, with the next step of such images."""
-        self._call(CompiledUNet(self._unet, home))
+    def compile(self, latent_size: tuple[int, int]) -> None:
+        """Has the UNet compiled for latents of one size (height, width), with the next step of such images."""
+        self._use(CompiledUNet(self._unet, latent_size))
 
     def compile_nothing(self) -> None:
         """Has the UNet called as it came."""
-        self._call(self._unet)
+        self._use(self._unet)
 
     def release_graphs(self) -> None:
         """Gives back the memory of CUDA graphs; those that are needed are recorded again."""
@@ -160,7 +160,7 @@ class Denoiser:
             drawing.advance(noise[start:end])
             start = end
 
-    def _call(self, unet: Any) -> None:
+    def _use(self, unet: Any) -> None:
         self._called = unet
         if self._graphs is not None:
             self._graphs = GraphedUNet(unet)

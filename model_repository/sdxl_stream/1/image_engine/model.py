@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from image_engine.compiling import Home
 from image_engine.config import ModelSettings, compiled_part, is_offloaded
 from image_engine.decoding import Decoder
 from image_engine.denoising import Denoiser, Drawing
@@ -186,10 +185,10 @@ def _compile_now(
     if part == "blocks":
         denoiser.compile_blocks()
     else:
-        home = Home((height // 8, width // 8), least_rows=1 + guided)
-        denoiser.compile(home)
+        latent_size = (height // 8, width // 8)
+        denoiser.compile(latent_size)
         if decoder:
-            decoder.compile(home)
+            decoder.compile(latent_size)
         several.add(together)  # PyTorch may have other kernels for many rows, such as for 16 on a CPU
     embeddings = encoder.encode("", None, guided=guided)
     drawings = [
