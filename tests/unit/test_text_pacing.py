@@ -3,14 +3,18 @@
 import asyncio
 import itertools
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 
 import pytest
 from vllm.outputs import CompletionOutput, RequestOutput
-from vllm.sampling_params import RequestOutputKind
-from vllm.v1.engine.output_processor import RequestOutputCollector
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest, FinishReason
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollector
 
-from text_backend.pacing import Pacer
+from text_backend.pacing import Pacer, hand_out_whole_steps
 
 STEP = 0.004  # seconds of an engine's step
 
@@ -123,6 +127,60 @@ def test_held_text_is_sent_when_the_engine_stalls() -> None:
         await asyncio.gather(*deliveries, return_exceptions=True)
 
     asyncio.run(stalling_engine())
+
+
+def test_steps_that_wait_are_sent_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More streams than vLLM hands out at a time by itself, and an engine that is ahead by some steps."""
+    streams, steps = 200, 5
+    monkeypatch.setenv("VLLM_V1_OUTPUT_PROC_CHUNK_SIZE", "")  # which has it set back afterwards
+    monkeypatch.delenv("VLLM_V1_OUTPUT_PROC_CHUNK_SIZE")
+    hand_out_whole_steps(streams)
+    sent: Counter[str] = Counter()
+
+    async def waiting_steps() -> None:
+        waiting: asyncio.Queue[EngineCoreOutputs] = asyncio.Queue()
+        engine = SimpleNamespace(  # what vLLM needs of an engine to hand out what came from its process
+            engine_core=SimpleNamespace(get_output_async=waiting.get),
+            output_processor=OutputProcessor(None, log_stats=False),
+            output_handler=None,
+            renderer=SimpleNamespace(mm_processor_cache=None),
+            log_stats=False,
+            logger_manager=None,
+        )
+        pacer, deliveries = Pacer(), []
+        for name in map(str, range(streams)):
+            sampling = SamplingParams(output_kind=RequestOutputKind.DELTA, max_tokens=steps, detokenize=False)
+            collector = RequestOutputCollector(RequestOutputKind.DELTA, name)
+            engine.output_processor.add_request(request(name, sampling), None, queue=collector)
+            deliveries.append(pacer.deliver(collector, lambda output: sent.update([output.request_id]), 0.0))
+        for number in range(steps):
+            end = FinishReason.LENGTH if number == steps - 1 else None
+            waiting.put_nowait(
+                EngineCoreOutputs(outputs=[EngineCoreOutput(str(i), [7], finish_reason=end) for i in range(streams)])
+            )
+        tasks = [asyncio.ensure_future(delivery) for delivery in deliveries]
+        await asyncio.sleep(0)
+        AsyncLLM._run_output_handler(engine)
+        await asyncio.wait_for(asyncio.gather(*tasks), 30)
+        engine.output_handler.cancel()
+
+    asyncio.run(waiting_steps())
+    assert sent == {str(i): 1 for i in range(streams)}
+
+
+def request(name: str, sampling: SamplingParams) -> EngineCoreRequest:
+    return EngineCoreRequest(
+        request_id=name,
+        external_req_id=name,
+        prompt_token_ids=[1],
+        mm_features=None,
+        sampling_params=sampling,
+        pooling_params=None,
+        arrival_time=time.time(),
+        lora_request=None,
+        cache_salt=None,
+        data_parallel_rank=None,
+    )
 
 
 def test_what_came_before_anybody_listened_is_sent() -> None:

@@ -8,15 +8,18 @@ runs inside the scheduler's process instead, and the first engine of this proces
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
+from vllm import envs
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.platforms import current_platform
 from vllm.utils.cpu_resource_utils import get_visible_memory_node
 from vllm.utils.ompmultiprocessing import OMPProcessManager
 from vllm.v1.engine.async_llm import AsyncLLM
+
+from text_backend.pacing import hand_out_whole_steps
 
 # By its full name: vLLM turns the short one, "uni", into "mp" on a CPU, because only a process started after the
 # OpenMP settings obeys them. `_openmp_threads` sees to that here.
@@ -33,14 +36,21 @@ def start_engine(args: AsyncEngineArgs, *, may_fork: bool) -> AsyncLLM:
     Raises:
         Exception: What vLLM raises when a model cannot be loaded.
     """
-    if not _fits_one_process(args):
-        return AsyncLLM.from_engine_args(args)
-    args.distributed_executor_backend = _WORKER_IN_SCHEDULER
-    config = args.create_engine_config()
-    with _openmp_threads(config), _start_method("fork" if may_fork else "spawn"):
-        return AsyncLLM.from_vllm_config(
+    envs.disable_envs_cache()  # which an engine before this one has left, and settings change below
+    with ExitStack() as settings:
+        fits_one_process = _fits_one_process(args)
+        if fits_one_process:
+            args.distributed_executor_backend = _WORKER_IN_SCHEDULER
+        config = args.create_engine_config()
+        if fits_one_process:
+            settings.enter_context(_openmp_threads(config))
+            settings.enter_context(_start_method("fork" if may_fork else "spawn"))
+        hand_out_whole_steps(config.scheduler_config.max_num_seqs)
+        engine = AsyncLLM.from_vllm_config(
             config, enable_log_requests=args.enable_log_requests, disable_log_stats=args.disable_log_stats
         )
+    envs.enable_envs_cache()  # vLLM looks one up for each token
+    return engine
 
 
 def _fits_one_process(args: AsyncEngineArgs) -> bool:
