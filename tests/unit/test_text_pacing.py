@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 
 import pytest
+from vllm import envs
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, EngineCoreRequest, FinishReason
@@ -134,6 +135,7 @@ def test_steps_that_wait_are_sent_in_one_piece(monkeypatch: pytest.MonkeyPatch) 
     streams, steps = 200, 5
     monkeypatch.setenv("VLLM_V1_OUTPUT_PROC_CHUNK_SIZE", "")  # which has it set back afterwards
     monkeypatch.delenv("VLLM_V1_OUTPUT_PROC_CHUNK_SIZE")
+    envs.disable_envs_cache()
     hand_out_whole_steps(streams)
     sent: Counter[str] = Counter()
 

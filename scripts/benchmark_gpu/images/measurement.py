@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline
+from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 
 from benchmark_gpu.images.model import PROMPT
 from benchmark_gpu.images.timing import Rates, Timing, operations, rates, timed
 from benchmark_gpu.images.variants import VARIANTS, Variant
+from image_engine.compiling import with_compiled_blocks
 from image_engine.config import ModelSettings
 from image_engine.denoising import Drawing
 from image_engine.errors import SetupError
@@ -83,14 +85,19 @@ class Measurement:
     def run(self) -> None:
         """Everything."""
         self._floors()
+        if not self._effort.only_engine:
+            self._without_fused_attention()
         for variant in VARIANTS[:1] if self._effort.only_engine else VARIANTS:
             if variant.is_compiled and not self._effort.with_compile:
                 continue
             torch.compiler.set_stance("default")  # an engine that compiles lets nothing be compiled after it is ready
             variant.apply(self._pipeline)
-            self._unet_calls(variant)
+            self._unet_calls(variant.name, self._pipeline.unet, self._counts(variant), is_compiled=variant.is_compiled)
             self._whole_image(variant)
             if variant is VARIANTS[0]:
+                if self._effort.with_compile:
+                    blocks = with_compiled_blocks(self._pipeline.unet)
+                    self._unet_calls(f"{variant.name}, blocks compiled", blocks, self._effort.counts)
                 self._engine(variant.name)
 
     def _floors(self) -> None:
@@ -108,18 +115,27 @@ class Measurement:
             unet_weights=sum(weight.numel() for weight in self._pipeline.unet.parameters()),
         )
 
-    def _unet_calls(self, variant: Variant) -> None:
+    def _without_fused_attention(self) -> None:
+        """What PyTorch's attention in one operation (SDPA) is worth, which diffusers takes by itself."""
         unet = self._pipeline.unet
-        for count in self._counts(variant):
+        fused = unet.attn_processors
+        unet.set_attn_processor(AttnProcessor())
+        try:
+            self._unet_calls("without SDPA", unet, self._effort.counts)
+        finally:
+            unet.set_attn_processor(fused)
+
+    def _unet_calls(self, name: str, unet: Any, counts: Sequence[int], *, is_compiled: bool = False) -> None:
+        for count in counts:
             inputs = self._inputs(count)
-            self._say(f"{variant.name}: the UNet, {count} at a time")
+            self._say(f"{name}: the UNet, {count} at a time")
             began = time.perf_counter()
-            self._time("unet", variant.name, count, lambda: call(unet, inputs))  # noqa: B023
-            if variant.is_compiled:
+            self._time("unet", name, count, lambda: call(unet, inputs))  # noqa: B023
+            if is_compiled:
                 self._findings.know(**{f"seconds_to_compile_{count}": time.perf_counter() - began})
             if self._device.type == "cuda":
                 graphed = GraphedUNet(unet)
-                self._time("unet", f"{variant.name}, CUDA graph", count, lambda: graphed(inputs), warm_up=3)  # noqa: B023
+                self._time("unet", f"{name}, CUDA graph", count, lambda: graphed(inputs), warm_up=3)  # noqa: B023
                 graphed.release()
 
     def _whole_image(self, variant: Variant) -> None:

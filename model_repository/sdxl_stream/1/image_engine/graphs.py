@@ -4,6 +4,7 @@ A graph has fixed shapes, so there is one for each number of rows and size of im
 time. It does what a plain call does, with the same kernels, so that the images are the same, bit for bit.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import torch
 
 _MOST = 32  # graphs that are kept; those used last
 _REMEMBERED = 256  # shapes that came once
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class GraphedUNet:
     def __init__(self, unet: Any) -> None:
         self._unet = unet
         self._stream = torch.cuda.Stream(unet.device)  # that recordings are made on
+        self._can_record = True
         self.release()
 
     def __call__(self, inputs: UNetInputs) -> torch.Tensor:
@@ -67,7 +71,7 @@ class GraphedUNet:
         graph = self._graphs.get(shapes)
         if graph is not None:
             self._graphs.move_to_end(shapes)
-        elif self._came_before(shapes):
+        elif self._can_record and self._came_before(shapes):
             graph = self._recorded(shapes, inputs)
         return call(self._unet, inputs) if graph is None else graph.replay(inputs)
 
@@ -86,12 +90,18 @@ class GraphedUNet:
         return False
 
     def _recorded(self, shapes: _Shapes, inputs: UNetInputs) -> "_Graph | None":
-        """None if there is no memory for a graph: what there was is given back, and steps go on without."""
+        """None if there is no memory for a graph: what there was is given back, and steps go on without. None, too, if
+        this UNet cannot be recorded at all, and then for good.
+        """
         try:
             graph = _Graph(self._unet, inputs, self._stream, self._pool)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
             self.release()
             torch.cuda.empty_cache()
+            # A recording that memory ends can fail again as it is closed, which hides why.
+            if not any(isinstance(cause, torch.OutOfMemoryError) for cause in (error, error.__context__)):
+                self._can_record = False
+                _log.warning("steps are made without CUDA graphs, since one cannot be recorded: %s", error)
             return None
         self._graphs[shapes] = graph
         if len(self._graphs) > _MOST:
