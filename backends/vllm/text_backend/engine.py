@@ -36,6 +36,7 @@ _FIRST_BACKOFF, _LONGEST_BACKOFF = 1.0, 30.0  # seconds between attempts to star
 _STOP_TIMEOUT = 20.0  # seconds for the event loop to end what it runs
 _FIRST_ANSWER_TIMEOUT = 60.0  # seconds for an engine that has come up to answer
 _ENGINE_STOP_TIMEOUT = 5.0  # seconds for vLLM's processes to end
+_SHORT_PROMPT = 2_000  # characters, which the event loop tokenizes itself in about a millisecond
 _ENGINE_DIED = "the text engine's process died while it served this request; try again"
 
 
@@ -297,7 +298,12 @@ class TextEngine:
                 raw: dict[str, Any] = {"prompt": request.prompt}
                 if request.images:
                     raw["multi_modal_data"] = {"image": request.images}
-                (prompt,) = await renderer.render_cmpl_async([parse_model_prompt(self._llm.model_config, raw)])
+                parsed = [parse_model_prompt(self._llm.model_config, raw)]
+                if len(request.prompt) <= _SHORT_PROMPT and not request.images:
+                    # vLLM's thread for this would wait longer for its turn than it takes here.
+                    (prompt,) = renderer.render_cmpl(parsed)
+                else:
+                    (prompt,) = await renderer.render_cmpl_async(parsed)
         except (ValueError, TypeError, KeyError, NotImplementedError, VLLMClientError) as error:
             name = "text_input" if request.messages is None else "messages"
             words = str(error).replace(self._args.model, "this model")  # whose folder is nobody's business
