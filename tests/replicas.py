@@ -120,6 +120,16 @@ class Replica:
         state = json.loads((ROOT / f".run/instance-{self.http_port}/state.json").read_text())
         os.kill(state["tritonserver"]["pid"], signal.SIGKILL)
 
+    def restarts(self) -> int:
+        """How often the launcher started Triton again because it had died."""
+        return (self.logs / f"{self.namespace}.log").read_text().count(": starting again")
+
+    def last_words(self) -> list[str]:
+        """Where Triton was when a segmentation fault ended it, as its logs have it."""
+        logs = sorted((ROOT / f".run/instance-{self.http_port}/logs").glob("tritonserver.log*"))
+        ends = [log.read_text(errors="replace").partition("Signal (11) received.")[1:] for log in logs]
+        return ["".join(end)[:1500] for end in ends if end[0]]
+
     async def serves(self) -> bool:
         url = f"http://{self.address}:{self.http_port}/v2/models/gemma/generate"
         try:
@@ -333,7 +343,10 @@ async def happen(network: Network, replicas: list[Replica], logs: Path) -> dict[
                 ("partition", lambda: partition(client, replicas[2], network, 2)),
                 ("spread at the end", lambda: spread(client, replicas)),
             ):
+                before = [replica.restarts() for replica in replicas]
                 found[name] = await scenario()
+                found[name]["restarts"] = [r.restarts() - b for r, b in zip(replicas, before, strict=True)]
+                found[name]["last words"] = [words for replica in replicas for words in replica.last_words()]
                 print(name, found[name], file=sys.stderr, flush=True)
             return found
 

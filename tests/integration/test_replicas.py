@@ -49,6 +49,8 @@ def test_requests_are_spread_evenly(seen: dict[str, Any], scenario: str) -> None
 
 
 def test_a_replica_that_drains_loses_no_stream(seen: dict[str, Any]) -> None:
+    # A Triton that dies by itself, as 2.51 now and then does, loses streams whether another one drains or not.
+    assert seen["drain"]["restarts"] == [0] * REPLICAS, seen["drain"]["last words"]
     assert seen["drain"]["exit"] == 0
     assert seen["drain"]["streams"]["complete"] == replicas.STREAMS
 

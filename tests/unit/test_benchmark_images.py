@@ -107,6 +107,15 @@ def test_layers_are_compared_with_the_one_below() -> None:
     assert tables.derived(results[:1], Work()).rows == []
 
 
+def test_in_short_it_is_rates_and_their_ratios_by_count() -> None:
+    results = [result("plain pipeline", load, [2, 4]) for load in ("1", "8")]
+    results += [result("sdxl, gRPC", load, [3, 6]) for load in ("1", "8")] + [result("sdxl, gRPC", "all", [9, 9])]
+    found = tables.short(results, "plain pipeline", Work())
+    assert found.columns == ["at the same time", "1", "8"]
+    ours = "4.50; 1.50 (1.50 to 1.50)"
+    assert found.rows == [["plain pipeline", "3.00", "3.00"], ["sdxl, gRPC", ours, ours]]
+
+
 def test_a_failed_request_has_no_latency_in_json() -> None:
     failed = Result("sdxl", "x", [Sample(0.5, 1, float("inf"), float("inf"), errors=["no"])])
     (found,) = tables.as_json([failed], "plain pipeline", "", Work())["results"]
@@ -133,6 +142,7 @@ def test_every_measure_of_the_closed_loops_is_drawn() -> None:
         (["--concurrency", "4,x"], "4,x: must be whole numbers from 1 to 1024, with commas"),
         (["--contender", "sdxl"], "sdxl: must be one of plain pipeline, engine in process, sdxl, HTTP"),
         (["--json", "/no/such/x.json"], "/no/such/x.json: no such folder"),
+        (["--page", __file__], "has no <!-- images in short --> and <!-- end of images in short --> after it"),
     ],
 )
 def test_a_wrong_option_is_named(options: list[str], words: str) -> None:

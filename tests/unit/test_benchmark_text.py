@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import plots
+from benchmarks import page, plots
 from benchmarks.__main__ import app
 from benchmarks.bystanders import Bystanders
 from benchmarks.errors import BenchmarkError
-from benchmarks.report import percentile
+from benchmarks.report import Report, Table, percentile
 from benchmarks.text import comparison, tables, targets, tools, usage, vllm_serve
 from benchmarks.text.comparison import Effort, Findings, Result, Sample, compare, persistently
 from benchmarks.text.contenders import Contender, Work, openai, text_of, triton_grpc, triton_http, unpaced
@@ -399,6 +399,37 @@ def test_targets_are_judged_by_the_median_of_the_rounds() -> None:
     assert rows["other CPU", "Triton, HTTP"][-1] == "met"
     assert rows["tokens/s", "Triton, HTTP, each token"] == ["32", "0.99 (0.90 to 1.01)", "0.85 or more", "met"]
     assert rows["command to ready", "scripts/serve"] == ["", "0.90", "1.00 or less", "met"]
+
+
+def test_in_short_it_is_the_ratios_that_were_measured_by_count_of_streams() -> None:
+    theirs, ours = [SAMPLE, SAMPLE], [replace(SAMPLE, tokens_per_second=speed, gap_p99=None) for speed in (64.0, 192.0)]
+    results = [Result(name, 8, rounds, theirs) for name, rounds in (("vllm serve", theirs), ("Triton, HTTP", ours))]
+    results.append(Result("gateway", 32, theirs, theirs))
+    found = tables.short(results, "vllm serve")
+    same = "1.00 (1.00 to 1.00)"
+    assert found.columns == ["at the same time", "8", "32"]
+    assert found.rows == [
+        ["Triton, HTTP: tokens/s", "1.00 (0.50 to 1.50)", ""],
+        ["gateway: tokens/s", "", same],
+        ["Triton, HTTP: TTFT p99", same, ""],
+        ["Triton, HTTP: other CPU", same, ""],
+    ]
+
+
+def test_a_page_gets_a_runs_table_in_place_of_the_last_ones_and_nothing_else_changes(tmp_path: Path) -> None:
+    file = tmp_path / "page.md"
+    begin, end = "<!-- text in short -->", "<!-- end of text in short -->"
+    file.write_text(f"# Numbers\n\n{begin}\nold\n{end}\nThe end.\n")
+    page.require(file, "text")
+    for machine in ("a machine", "another"):
+        page.put(file, "text", Report(machine=machine, tables=[Table("In short", ["", "8"], [["gateway", "1.00"]])]))
+    table = "**In short**\n\n|  | 8 |\n| --- | --- |\n| gateway | 1.00 |"
+    assert file.read_text() == f"# Numbers\n\n{begin}\nanother\n\n{table}\n\n{end}\nThe end.\n"
+
+
+@pytest.mark.parametrize("place", ["text", "images"])
+def test_the_page_that_is_documented_has_a_place_for_both(place: str) -> None:
+    page.require(Path(__file__).resolve().parents[2] / "docs" / "performance.md", place)
 
 
 def test_what_was_not_measured_is_no_target() -> None:

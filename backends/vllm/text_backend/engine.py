@@ -29,12 +29,14 @@ from text_backend.pacing import Pacer
 from text_backend.request import Limits, TextRequest
 from text_backend.responses import ResponseBuilder, ResponseStream
 from text_backend.start import start_engine
+from text_backend.watchdog import Stalled, ended_when_stalled
 
 _CANCELLATION_POLL = 0.25  # seconds; Triton tells a backend of a cancelled request only when asked
 _HEALTH_POLL = 0.2  # seconds
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 1.0, 30.0  # seconds between attempts to start a new engine
 _STOP_TIMEOUT = 20.0  # seconds for the event loop to end what it runs
 _FIRST_ANSWER_TIMEOUT = 60.0  # seconds for an engine that has come up to answer
+_STALL_TIMEOUT = 60.0  # seconds without any work after which a copy that comes up is given up
 _ENGINE_STOP_TIMEOUT = 5.0  # seconds for vLLM's processes to end
 _SHORT_PROMPT = 2_000  # characters, which the event loop tokenizes itself in about a millisecond
 _ENGINE_DIED = "the text engine's process died while it served this request; try again"
@@ -168,19 +170,25 @@ class TextEngine:
         self._move_to(EngineState.READY)
 
     async def _answering_engine(self, *, may_fork: bool) -> AsyncLLM:
-        """An engine that has answered something; a copy of this process that does not is replaced by one made anew."""
+        """An engine that has answered something; a copy of this process that stalls is replaced by one made anew."""
+        if may_fork:
+            try:
+                # One made anew is not watched: it may wait for other machines, or for weights that come slowly.
+                with ended_when_stalled(_STALL_TIMEOUT):
+                    return await self._one_engine(may_fork=True)
+            except (Stalled, TimeoutError):
+                # A copy of a process with threads can wait for what only the original has.
+                self._log.log_error("[text] the engine's process stalled while it came up; starting another one")
+        return await self._one_engine(may_fork=False)
+
+    async def _one_engine(self, *, may_fork: bool) -> AsyncLLM:
         llm = start_engine(self._args, may_fork=may_fork)
         try:
             await asyncio.wait_for(llm.get_supported_tasks(), _FIRST_ANSWER_TIMEOUT)
-        except BaseException as error:
+        except BaseException:
             llm.shutdown(timeout=_ENGINE_STOP_TIMEOUT)
-            if not (may_fork and isinstance(error, TimeoutError)):
-                raise
-        else:
-            return llm
-        # A copy of a process with threads can wait for what only the original has.
-        self._log.log_error("[text] the engine came up and does not answer; starting another one")
-        return await self._answering_engine(may_fork=False)
+            raise
+        return llm
 
     @staticmethod
     async def _try_adapter(llm: AsyncLLM, name: str, adapter: LoRARequest) -> None:

@@ -18,6 +18,7 @@ from vllm.platforms import current_platform
 from vllm.usage.usage_lib import UsageContext
 from vllm.utils.cpu_resource_utils import get_visible_memory_node
 from vllm.utils.ompmultiprocessing import OMPProcessManager
+from vllm.v1.engine import core_client
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from text_backend.pacing import hand_out_whole_steps
@@ -25,6 +26,8 @@ from text_backend.pacing import hand_out_whole_steps
 # By its full name: vLLM turns the short one, "uni", into "mp" on a CPU, because only a process started after the
 # OpenMP settings obeys them. `_openmp_threads` sees to that here.
 _WORKER_IN_SCHEDULER = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+
+_READY_TIMEOUT = 60  # seconds
 
 
 def start_engine(args: AsyncEngineArgs, *, may_fork: bool) -> AsyncLLM:
@@ -48,6 +51,10 @@ def start_engine(args: AsyncEngineArgs, *, may_fork: bool) -> AsyncLLM:
             settings.enter_context(_openmp_threads(config))
             settings.enter_context(_start_method("fork" if may_fork else "spawn"))
         hand_out_whole_steps(config.scheduler_config.max_num_seqs)
+        if may_fork:
+            # An engine says first that it has come up and then, over another socket, that it takes requests. For that
+            # vLLM waits ten minutes, in which it does not see the engine's process end.
+            core_client.VLLM_ENGINE_READY_TIMEOUT_S = min(core_client.VLLM_ENGINE_READY_TIMEOUT_S, _READY_TIMEOUT)
         engine = AsyncLLM.from_vllm_config(
             config, enable_log_requests=args.enable_log_requests, disable_log_stats=args.disable_log_stats
         )

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import bystanders, extra_model, machine, plots, server
+from benchmarks import bystanders, extra_model, machine, page, plots, server
 from benchmarks.command import counts, deliver, require_folder, run, say
 from benchmarks.images import comparison, endpoints, plain_pipeline, tables
 from benchmarks.images.comparison import Benchmark, Effort, Result
@@ -53,11 +53,13 @@ def images(
     quick: Annotated[bool, typer.Option("--quick", help="One short round, for a look.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the report to this file, as Markdown.")] = None,
     json_output: Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")] = None,
+    short_page: page.Page = None,
     pictures: PlotsFolder = None,
 ) -> None:
     """Measure every way to an image beside the plain diffusers pipeline, and `sdxl` beside batching whole requests."""
     require_folder("--output", output)
     require_folder("--json", json_output)
+    page.require(short_page, "images")
     for name in contender or ():
         if name not in PATHS:
             raise typer.BadParameter(f"{name}: must be one of {', '.join(PATHS)}", param_hint="--contender")
@@ -82,6 +84,9 @@ def images(
             content = tables.as_json(results, PlainPipeline.name, report.machine, effort.work)
             json_output.write_text(json.dumps(content, indent=1) + "\n")
             say(f"numbers written to {shown(json_output.resolve())}")
+        if short_page is not None and failure == 0:
+            short = tables.short(results, PlainPipeline.name, effort.work)
+            say(page.put(short_page, "images", Report(machine=report.machine, tables=[short])))
         plots.deliver(tables.pictures(results), report.machine, pictures, say)
     sys.exit(failure)
 

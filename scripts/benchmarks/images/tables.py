@@ -71,6 +71,18 @@ def _tables(title: str, results: Sequence[Result], baselines: Sequence[str], rou
     return found
 
 
+def short(results: Sequence[Result], baseline: str, work: Work) -> Table:
+    """Images/s in closed loops, and as ratios to the baseline, by requests at the same time."""
+    loops = [result for result in results if result.load.isdecimal()]
+    counts = list(dict.fromkeys(result.load for result in loops))
+    by_place = {(result.system, result.load): result for result in loops}
+    table = Table(f"In short: images/s, {_alike(work)}; ratio to the {baseline}", ["at the same time", *counts])
+    for system in dict.fromkeys(result.system for result in loops):
+        cells = [_with_ratio(by_place[system, count], by_place[baseline, count]) for count in counts]
+        table.rows.append([system, *cells])
+    return table
+
+
 def derived(results: Sequence[Result], work: Work) -> Table:
     """Images/s of neighbours on an image's way, each as a ratio to the one below it."""
     table = Table(
@@ -165,6 +177,11 @@ def _finite(sample: dict[str, Any]) -> dict[str, Any]:
 
 def _cell(values: Sequence[float]) -> str:
     return spread(values) if values else ""
+
+
+def _with_ratio(result: Result, baseline: Result) -> str:
+    rate = f"{statistics.median(result.values('images_per_second')):.2f}"
+    return rate if result is baseline else f"{rate}; {spread(result.ratios('images_per_second', baseline))}"
 
 
 def _counts(result: Result) -> str:

@@ -12,13 +12,13 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import extra_model, machine, plots, server
+from benchmarks import extra_model, machine, page, plots, server
 from benchmarks.command import counts, deliver, require_folder, run, say
 from benchmarks.errors import BenchmarkError
 from benchmarks.plots import PlotsFolder
 from benchmarks.report import Report
 from benchmarks.text import comparison, other_backend, starting, tables, targets, tools, vllm_serve
-from benchmarks.text.comparison import Effort, Findings
+from benchmarks.text.comparison import Effort, Findings, Result
 from benchmarks.text.contenders import (
     GATEWAY,
     NO_ENGINE,
@@ -88,11 +88,13 @@ def text(
     quick: Annotated[bool, typer.Option("--quick", help="One short round, for a look.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the report to this file, as Markdown.")] = None,
     json_output: Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")] = None,
+    short_page: page.Page = None,
     pictures: PlotsFolder = None,
 ) -> None:
     """Measure Triton and the gateway beside `vllm serve`, all with the same model and settings, taking turns."""
     for name, file in (("--output", output), ("--json", json_output)):
         require_folder(name, file)
+    page.require(short_page, "text")
     effort = Effort(counts("--streams", streams), 1 if quick else rounds, min(seconds, 5) if quick else seconds)
     whole = [_IN_ONE_PIECE] if _IN_ONE_PIECE in effort.streams else []
     if not_streamed is not None:
@@ -130,7 +132,7 @@ def text(
                 if whole:
                     _measure_in_one_piece(contenders, work, replace(effort, streams=whole), report, found)
             streamed = {contender.name for contender in contenders}
-            of_first = [result for result in found.results if result.prompt_tokens == works[0].prompt_tokens]
+            of_first = _of_length(found.results, works[0])
             report.tables.insert(0, targets.table(of_first, found.starts, BASELINE, works[0]))
             report.tables.append(
                 tables.memory_table([result for result in found.results if result.contender in streamed])
@@ -142,6 +144,9 @@ def text(
         if json_output is not None:
             json_output.write_text(json.dumps(tables.as_json(found, report.machine, tokens), indent=1) + "\n")
             say(f"numbers written to {shown(json_output.resolve())}")
+        if short_page is not None and failure == 0:
+            short = tables.short(_of_length(found.results, works[0]), BASELINE)
+            say(page.put(short_page, "text", Report(machine=report.machine, tables=[short])))
         plots.deliver(tables.pictures(found.results), report.machine, pictures, say)
     sys.exit(failure)
 
@@ -208,6 +213,10 @@ def _measure_in_one_piece(
     for found in comparison.compare(whole, whole[0].name, work, effort, say):
         findings.results += found
         report.tables += tables.tables(found, whole[0].name, work, effort.rounds)
+
+
+def _of_length(results: Sequence[Result], work: Work) -> list[Result]:
+    return [result for result in results if result.prompt_tokens == work.prompt_tokens]
 
 
 def _in_one_piece(contenders: Sequence[Contender]) -> list[Contender]:

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.plots import Picture, picture
 from benchmarks.report import Table, spread
 from benchmarks.text.comparison import MEASURES, Findings, Result
-from benchmarks.text.contenders import FLOOR, Work
+from benchmarks.text.contenders import EACH_TOKEN, FLOOR, GATEWAY, GRPC, HTTP, NOT_STREAMED, Work
 
 # Title, measure, factor to the unit shown, digits.
 _COLUMNS = [
@@ -34,6 +34,19 @@ _RATIOS = [
     ("gap p99", "gap_p99"),
     ("other CPU", "other_cpu_per_1000_tokens"),
     ("all CPU", "cpu_per_1000_tokens"),
+]
+# Contender, measure, its title; the rows of the table in short.
+_SHORT = [
+    (HTTP, "tokens_per_second", "tokens/s"),
+    (GRPC, "tokens_per_second", "tokens/s"),
+    (GATEWAY, "tokens_per_second", "tokens/s"),
+    (HTTP + NOT_STREAMED, "tokens_per_second", "tokens/s"),
+    (HTTP, "first_response_p99", "TTFT p99"),
+    (HTTP, "gap_p99", "gap p99"),
+    (HTTP, "other_cpu_per_1000_tokens", "other CPU"),
+    (HTTP + EACH_TOKEN, "tokens_per_second", "tokens/s"),
+    (HTTP + EACH_TOKEN, "gap_p99", "gap p99"),
+    (HTTP + EACH_TOKEN, "other_cpu_per_1000_tokens", "other CPU"),
 ]
 # File, label, measure, factor to the unit shown.
 _PICTURES = [
@@ -67,6 +80,19 @@ def tables(results: Sequence[Result], baseline: str, work: Work, rounds: int) ->
         relative.rows.append([result.contender, *(spread(some) if some else "" for some in of_result)])
     relative.notes.append(_company(results))
     return [absolute, relative]
+
+
+def short(results: Sequence[Result], baseline: str) -> Table:
+    """The ratios that matter most, by requests at the same time; prompts of all results have the same length."""
+    counts = list(dict.fromkeys(result.streams for result in results))
+    by_place = {(result.contender, result.streams): result for result in results}
+    table = Table(f"In short, as ratios to {baseline} (lowest to highest)", ["at the same time", *map(str, counts)])
+    for contender, measure, title in _SHORT:
+        found = [by_place.get((contender, count)) for count in counts]
+        ratios = [result.ratios(measure) if result else [] for result in found]
+        if any(ratios):
+            table.rows.append([f"{contender}: {title}", *(spread(some) if some else "" for some in ratios)])
+    return table
 
 
 def pictures(results: Sequence[Result]) -> list[Picture]:
