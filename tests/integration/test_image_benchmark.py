@@ -9,9 +9,12 @@ from conftest import ROOT
 
 
 def test_a_short_run_reports_every_way_to_an_image(tmp_path: Path) -> None:
-    report, numbers = tmp_path / "report.md", tmp_path / "numbers.json"
-    command = [ROOT / "scripts/benchmark", "images", "--rounds", "1", "--seconds", "1", "--concurrency", "1,2"]
-    command += ["--arrival-seconds", "4", "--output", report, "--json", numbers, "--plots", tmp_path / "plots"]
+    report, numbers, page = tmp_path / "report.md", tmp_path / "numbers.json", tmp_path / "page.md"
+    page.write_text("<!-- images in short --><!-- end of images in short -->\n")
+    command = [ROOT / "scripts/benchmark", "images", "--rounds", "1", "--seconds", "1", "--steps", "4"]
+    command += ["--concurrency", "1,2"]
+    command += ["--arrival-seconds", "4", "--output", report, "--json", numbers, "--page", page]
+    command += ["--plots", tmp_path / "plots"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert run.returncode == 0, run.stderr
     found = {(result["system"], result["load"]): result for result in json.loads(numbers.read_text())["results"]}
@@ -33,9 +36,10 @@ def test_a_short_run_reports_every_way_to_an_image(tmp_path: Path) -> None:
     for system in ("sdxl", "whole-request batching"):
         assert found[system, "sdxl's capacity"]["rounds"][0]["errors"] == []
     text = report.read_text()
-    assert "2 at the same time, 256x256, 8 steps, as ratios to plain pipeline" in text
+    assert "2 at the same time, 256x256, 4 steps, as ratios to plain pipeline" in text
     assert "Arrivals at 70% of the plain pipeline's capacity" in text
     assert "arrivals at 70% of sdxl's capacity" in text
+    assert "| sdxl, gRPC | " in page.read_text()
     drawn = {"images.png", "median.png", "p99.png", "occupancy.png"}
     assert drawn == {file.name for file in (tmp_path / "plots").iterdir()}
     assert not list((ROOT / ".run").glob("benchmark-*.log")), "a server's log is left behind by a failed one only"

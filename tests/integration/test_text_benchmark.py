@@ -12,10 +12,11 @@ from conftest import ROOT
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed (Debian: apt install wrk)")
 def test_a_short_run_reports_every_contender(tmp_path: Path) -> None:
-    report, numbers = tmp_path / "report.md", tmp_path / "numbers.json"
+    report, numbers, page = tmp_path / "report.md", tmp_path / "numbers.json", tmp_path / "page.md"
+    page.write_text("<!-- text in short --><!-- end of text in short -->\n")
     command = [ROOT / "scripts/benchmark", "text", "--rounds", "1", "--seconds", "2", "--streams", "2"]
     command += ["--tokens", "16", "--not-streamed", "2", "--floor", "--backend", f"other={ROOT / 'backends/vllm'}"]
-    command += ["--output", report, "--json", numbers]
+    command += ["--output", report, "--json", numbers, "--page", page]
     run = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert run.returncode == 0, run.stderr
     found = {result["contender"]: result for result in json.loads(numbers.read_text())["results"]}
@@ -45,6 +46,7 @@ def test_a_short_run_reports_every_contender(tmp_path: Path) -> None:
         assert sample["engine_cpu_per_1000_tokens"] > 0
         assert sample["other_cpu_per_1000_tokens"] > 0
         assert sample["memory"] > 1e8
+    assert "| Triton, gRPC: tokens/s | " in page.read_text()
     text = report.read_text()
     assert "| vllm serve |" in text
     assert "| tokens/s | Triton, gRPC | 2 |" in text

@@ -23,18 +23,20 @@ def images(
         str, typer.Option("--counts", help="Images at a time, one count after the other.")
     ] = "1,2,4,8",
     repeats: Annotated[int, typer.Option(min=1, help="Times that each call of the UNet is measured.")] = 10,
-    compile: Annotated[
+    with_compile: Annotated[
         bool, typer.Option("--compile/--no-compile", help="Also torch.compile, which takes minutes.")
     ] = True,
     only_engine: Annotated[
         bool, typer.Option("--only-engine", help="Leaves out what each optimisation does to the plain pipeline.")
     ] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the report to this file, as Markdown.")] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file, as they come.")] = None,
+    json_output: Annotated[
+        Path | None, typer.Option("--json", help="Write all numbers to this file, as they come.")
+    ] = None,
 ) -> None:
     """Measure the image engine and the plain diffusers pipeline on a model of the real size."""
     require_folder("--output", output)
-    require_folder("--json", json)
+    require_folder("--json", json_output)
     images_at_a_time = counts("--counts", at_a_time)
     report = Report("Images on a GPU")
 
@@ -48,8 +50,8 @@ def images(
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         say(f"making the model on {machine.device()}")
         pipeline = make_pipeline(size, device, getattr(torch, dtype))
-        effort = Effort(side, steps, images_at_a_time, repeats, compile, only_engine)
-        findings = Findings(json)
+        effort = Effort(side, steps, images_at_a_time, repeats, with_compile, only_engine)
+        findings = Findings(json_output)
         weights = sum(weight.numel() for weight in pipeline.unet.parameters()) / 1e9
         random = ", random" if size in SIZES else ""
         report.machine = (

@@ -1,4 +1,4 @@
-"""The measurements, in the order in which a run that is cut short would miss them least."""
+"""The measurements, those that matter most first: a run that is ended early reports what it has."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmark_gpu.images.model import PROMPT
 from benchmark_gpu.images.timing import Rates, Timing, operations, rates, timed
-from benchmark_gpu.images.variants import VARIANTS, Variant
+from benchmark_gpu.images.variants import PLAIN, VARIANTS, Variant
 from image_engine.compiling import with_compiled_blocks
 from image_engine.config import ModelSettings
 from image_engine.denoising import Drawing
@@ -40,7 +40,7 @@ class Effort:
     repeats: int
     with_compile: bool
     only_engine: bool
-    """No other variant than the first."""
+    """Nothing that is done to the plain pipeline."""
 
 
 @dataclass
@@ -85,20 +85,24 @@ class Measurement:
     def run(self) -> None:
         """Everything."""
         self._floors()
-        if not self._effort.only_engine:
-            self._without_fused_attention()
-        for variant in VARIANTS[:1] if self._effort.only_engine else VARIANTS:
+        self._unet_calls(PLAIN, self._pipeline.unet, self._effort.counts)
+        self._whole_image(PLAIN)
+        self._engines_model()
+        if self._effort.with_compile:
+            _let_compile()
+            self._unet_calls(
+                f"{PLAIN}, blocks compiled", with_compiled_blocks(self._pipeline.unet), self._effort.counts
+            )
+        if self._effort.only_engine:
+            return
+        self._without_fused_attention()
+        for variant in VARIANTS:
             if variant.is_compiled and not self._effort.with_compile:
                 continue
-            torch.compiler.set_stance("default")  # an engine that compiles lets nothing be compiled after it is ready
+            _let_compile()
             variant.apply(self._pipeline)
             self._unet_calls(variant.name, self._pipeline.unet, self._counts(variant), is_compiled=variant.is_compiled)
-            self._whole_image(variant)
-            if variant is VARIANTS[0]:
-                if self._effort.with_compile:
-                    blocks = with_compiled_blocks(self._pipeline.unet)
-                    self._unet_calls(f"{variant.name}, blocks compiled", blocks, self._effort.counts)
-                self._engine(variant.name)
+            self._whole_image(variant.name)
 
     def _floors(self) -> None:
         self._say("what the chip reaches, and what a step takes of it")
@@ -112,7 +116,6 @@ class Measurement:
             bytes_per_second=found.bytes,
             step_operations=needed,
             unet_bytes=weights,
-            unet_weights=sum(weight.numel() for weight in self._pipeline.unet.parameters()),
         )
 
     def _without_fused_attention(self) -> None:
@@ -122,6 +125,7 @@ class Measurement:
         unet.set_attn_processor(AttnProcessor())
         try:
             self._unet_calls("without SDPA", unet, self._effort.counts)
+            self._whole_image("without SDPA")
         finally:
             unet.set_attn_processor(fused)
 
@@ -129,17 +133,18 @@ class Measurement:
         for count in counts:
             inputs = self._inputs(count)
             self._say(f"{name}: the UNet, {count} at a time")
-            began = time.perf_counter()
-            self._time("unet", name, count, lambda: call(unet, inputs))  # noqa: B023
             if is_compiled:
-                self._findings.know(**{f"seconds_to_compile_{count}": time.perf_counter() - began})
+                with torch.inference_mode():
+                    compiling = timed(lambda: call(unet, inputs), self._device, 1, warm_up=0)  # noqa: B023
+                self._findings.know(**{f"seconds_to_compile_{count}": compiling.median})
+            self._time("unet", name, count, lambda: call(unet, inputs))  # noqa: B023
             if self._device.type == "cuda":
                 graphed = GraphedUNet(unet)
                 self._time("unet", f"{name}, CUDA graph", count, lambda: graphed(inputs), warm_up=3)  # noqa: B023
                 graphed.release()
 
-    def _whole_image(self, variant: Variant) -> None:
-        self._say(f"{variant.name}: a whole image")
+    def _whole_image(self, name: str) -> None:
+        self._say(f"{name}: a whole image")
         self._pipeline.vae.to(self._pipeline.unet.dtype)  # the pipeline turns it into float32 itself, for each image
         pictures: list[Image.Image] = []
 
@@ -154,9 +159,9 @@ class Measurement:
                 generator=generator,
             ).images
 
-        self._time("image", f"pipeline, {variant.name}", 1, draw, repeats=2, picture=lambda: pictures[0])
+        self._time("image", f"pipeline, {name}", 1, draw, repeats=2, picture=lambda: pictures[0])
         decode = self._decoding()
-        self._time("vae", variant.name, 1, decode)
+        self._time("vae", name, 1, decode)
 
     def _decoding(self) -> Callable[[], object]:
         vae = self._pipeline.vae
@@ -166,23 +171,11 @@ class Measurement:
         latents = torch.randn(1, 4, side, side, device=self._device, dtype=vae.dtype)
         return lambda: vae.decode(latents, return_dict=False)
 
-    def _engine(self, variant: str) -> None:
-        on_gpu, side = self._device.type == "cuda", self._effort.side
-        plain = ModelSettings(
-            model="random", cuda_graphs=False, compile="off", max_batch_size=max(self._effort.counts)
-        ).model_copy(
-            update={"defaults": {"width": side, "height": side}}  # unchecked: tests draw smaller than requests may
-        )
-        ways = {"": plain}
-        if on_gpu:
-            ways[", CUDA graphs"] = plain.model_copy(update={"cuda_graphs": True})
-        if self._effort.with_compile:
-            for part in ("blocks", "model"):
-                ways[f"{', CUDA graphs' if on_gpu else ''}, {part} compiled"] = plain.model_copy(
-                    update={"cuda_graphs": True, "compile": part}
-                )
-        for way, settings in ways.items():
-            name = f"engine, {variant}{way}"
+    def _engines_model(self) -> None:
+        """What the image engine does for requests that came together, in each of its ways; without its queue and PNG
+        files, which `./scripts/benchmark images` measures.
+        """
+        for name, settings in self._ways().items():
             self._say(f"{name}: getting ready")
             began = time.perf_counter()
             try:
@@ -191,17 +184,31 @@ class Measurement:
                 self._findings.add(what="image", name=name, images=self._effort.counts[0], error=str(error))
                 continue
             if settings.compile != "off":
-                self._findings.know(**{f"seconds_to_compile_{settings.compile}": time.perf_counter() - began})
+                self._findings.know(**{f"seconds_until_ready_{settings.compile}": time.perf_counter() - began})
             for count in self._effort.counts:
-                self._say(f"{name}: {count} under way")
-                self._time_engine(name, model, count)
+                self._say(f"{name}: {count} at a time")
+                self._time_model(name, model, count)
             if settings.compile == "off":
-                self._time_engine(
-                    f"{name}, no guidance in the last {1 - UNGUIDED_AFTER:.0%} of the steps", model, 1, UNGUIDED_AFTER
-                )
+                self._time_model(f"{name}, no guidance in the last {1 - UNGUIDED_AFTER:.0%}", model, 1, UNGUIDED_AFTER)
             model.denoiser.release_graphs()
 
-    def _time_engine(self, name: str, model: ImageModel, count: int, guided_part: float = 1.0) -> None:
+    def _ways(self) -> dict[str, ModelSettings]:
+        """The settings that make a difference, by the name of the row."""
+        side, on_gpu = self._effort.side, self._device.type == "cuda"
+        plain = ModelSettings(
+            model="random", cuda_graphs=False, compile="off", max_batch_size=max(self._effort.counts)
+        ).model_copy(
+            update={"defaults": {"width": side, "height": side}}  # unchecked: tests draw smaller than requests may
+        )
+        ways = {"engine's model": plain}
+        if on_gpu:
+            ways["engine's model, CUDA graphs"] = plain.model_copy(update={"cuda_graphs": True})
+        for part in ("blocks", "model") if self._effort.with_compile else ():
+            name = f"engine's model, {'CUDA graphs, ' if on_gpu else ''}{part} compiled"
+            ways[name] = plain.model_copy(update={"cuda_graphs": True, "compile": part})
+        return ways
+
+    def _time_model(self, name: str, model: ImageModel, count: int, guided_part: float = 1.0) -> None:
         pictures: list[Image.Image] = []
 
         def draw() -> None:
@@ -268,7 +275,7 @@ class Measurement:
         try:
             with torch.inference_mode():
                 timing: Timing = timed(run, self._device, repeats or self._effort.repeats, warm_up)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except RuntimeError as error:  # memory that is not there, too
             self._findings.add(what=what, name=name, images=images, error=str(error).splitlines()[0][:200])
             return
         row: dict[str, Any] = {"seconds": timing.seconds, "peak_bytes": timing.peak}
@@ -277,6 +284,11 @@ class Measurement:
                 self._reference = picture()
             row["psnr"] = psnr(self._reference, picture())
         self._findings.add(what=what, name=name, images=images, **row)
+
+
+def _let_compile() -> None:
+    """An engine's model that compiles lets nothing in this process be compiled after it is ready."""
+    torch.compiler.set_stance("default")
 
 
 def psnr(first: Image.Image, second: Image.Image) -> float | None:

@@ -1,4 +1,4 @@
-"""A Stable Diffusion XL on a device, mostly with random weights, and the engine's parts around it."""
+"""A Stable Diffusion XL on a device: made with random weights, or read from a folder."""
 
 import sys
 from pathlib import Path

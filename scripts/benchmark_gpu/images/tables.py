@@ -51,10 +51,13 @@ def _images(title: str, rows: list[dict[str, Any]], facts: dict[str, Any]) -> Ta
                 same,
             ]
         )
-    table.notes.append("`picture`: the first one's PSNR beside the plain pipeline's.")
+    table.notes.append(
+        "`memory`: the most that PyTorch kept, CUDA graphs among it. `picture`: the first one's PSNR beside the plain "
+        "pipeline's."
+    )
     for part in ("blocks", "model"):
-        if seconds := facts.get(f"seconds_to_compile_{part}"):
-            table.notes.append(f"The engine that compiles `{part}` was ready after {seconds:.0f} s.")
+        if seconds := facts.get(f"seconds_until_ready_{part}"):
+            table.notes.append(f"The engine's model that compiles `{part}` was ready after {seconds:.0f} s.")
     return table
 
 
@@ -70,14 +73,14 @@ def _calls(title: str, rows: list[dict[str, Any]], facts: dict[str, Any]) -> Tab
         table.rows.append([name, *cells])
     if is_unet and "operations_per_second" in facts:
         operations = [count * facts["step_operations"] / facts["operations_per_second"] for count in counts]
-        read = facts["unet_bytes"] / (facts["bytes_per_second"] / 2)
+        read = facts["unet_bytes"] / facts["bytes_per_second"]
         table.rows.append(["floor: operations", *(f"{1000 * seconds:.1f}" for seconds in operations)])
         table.rows.append(["floor: reading the weights", *[f"{1000 * read:.1f}"] * len(counts)])
         table.notes.append(
             f"The floors: {facts['step_operations'] / 1e12:.2f} TFLOP for each image at the "
             f"{facts['operations_per_second'] / 1e12:.0f} TFLOP/s of one large matrix product, and "
-            f"{facts['unet_bytes'] / _GIB:.2f} GiB of weights at half the {facts['bytes_per_second'] / 1e12:.2f} TB/s "
-            "that a copy reads and writes; both measured in this run."
+            f"{facts['unet_bytes'] / _GIB:.2f} GiB of weights at the {facts['bytes_per_second'] / 1e12:.2f} TB/s that "
+            "a copy reads and writes together; both measured in this run."
         )
     for name, seconds in facts.items():
         if is_unet and (number := name.removeprefix("seconds_to_compile_")).isdecimal():

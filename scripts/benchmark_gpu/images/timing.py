@@ -15,7 +15,7 @@ _COPIED = {"cuda": 2**32, "cpu": 2**26}  # bytes
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of several runs, and the most memory that tensors held meanwhile (bytes; 0 on a CPU)."""
+    """Seconds of several runs, and the most memory that PyTorch kept, CUDA graphs' too (bytes; 0 on a CPU)."""
 
     seconds: list[float]
     peak: int
@@ -35,9 +35,11 @@ class Rates:
 
 def timed(run: Callable[[], object], device: torch.device, repeats: int, warm_up: int = 1) -> Timing:
     """Runs something `warm_up` times unmeasured, then `repeats` times, each until the device is done."""
+    is_cuda = device.type == "cuda"
+    if is_cuda:
+        torch.cuda.empty_cache()  # of what was measured before
     for _ in range(warm_up):
         run()
-    is_cuda = device.type == "cuda"
     if is_cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -48,7 +50,7 @@ def timed(run: Callable[[], object], device: torch.device, repeats: int, warm_up
         if is_cuda:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
-    return Timing(seconds, torch.cuda.max_memory_allocated() if is_cuda else 0)
+    return Timing(seconds, torch.cuda.max_memory_reserved() if is_cuda else 0)
 
 
 def rates(device: torch.device, dtype: torch.dtype) -> Rates:

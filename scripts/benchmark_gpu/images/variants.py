@@ -16,10 +16,6 @@ class Variant:
     is_compiled: bool = False
 
 
-def _nothing(pipeline: StableDiffusionXLPipeline) -> None:
-    pass
-
-
 def _channels_last(pipeline: StableDiffusionXLPipeline) -> None:
     pipeline.unet.to(memory_format=torch.channels_last)
     pipeline.vae.to(memory_format=torch.channels_last)
@@ -34,8 +30,9 @@ def _compiled(pipeline: StableDiffusionXLPipeline) -> None:
     pipeline.vae.decode = torch.compile(pipeline.vae.decode, fullgraph=True, dynamic=False)
 
 
+PLAIN = "as diffusers has it"
+"""The name of none of them."""
 VARIANTS = (
-    Variant("as diffusers has it", _nothing),
     Variant("+ channels last", _channels_last),
     Variant("+ fused projections", _fused),
     Variant("+ torch.compile", _compiled, is_compiled=True),

@@ -34,7 +34,10 @@ class Decoder:
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor) -> list[Image.Image]:
         """Pictures of latents [n, 4, height / 8, width / 8]."""
-        return self._processor.postprocess(self._decode(latents), output_type="pil")
+        pixels = self._processor.postprocess(self._decode(latents), output_type="pt").float()
+        # Rounded before they leave the device: diffusers has four bytes of each number cross, and NumPy read them.
+        rounded = pixels.mul_(255).round_().byte().movedim(1, -1).contiguous().cpu().numpy()
+        return [Image.fromarray(picture) for picture in rounded]
 
     @torch.inference_mode()
     def preview(self, latents: torch.Tensor) -> Image.Image:
