@@ -51,15 +51,15 @@ def arguments() -> AsyncEngineArgs:
 
 
 def test_every_start_has_the_settings_of_a_server_and_takes_steps_whole(seen: list[Any]) -> None:
-    start_engine(arguments(), may_fork=True)
+    start_engine(arguments(), fork=True)
     assert hasattr(envs.__getattr__, "cache_info")  # looked up once from now on, not for each token
-    start_engine(arguments(), may_fork=False)
+    start_engine(arguments(), fork=False)
     server = UsageContext.OPENAI_API_SERVER
     assert seen == [(300, "fork", server), (300, "spawn", server)]
 
 
 def test_how_many_outputs_are_handed_out_at_a_time_can_be_set(seen: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CHUNK, "7")
-    start_engine(arguments(), may_fork=False)
+    start_engine(arguments(), fork=False)
     assert [handed_out for handed_out, _, _ in seen] == [7]
     assert os.environ[CHUNK] == "7"

@@ -2,13 +2,21 @@
 
 import subprocess
 import sys
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from text_backend import engine
 from text_backend.watchdog import Stalled, ended_when_stalled
 
 STANDS_STILL = "import time; time.sleep(60)"
 WORKS = "import time\nwhile time.process_time() < 2: pass"
+WORKS_AFTER_OTHERS = f"""
+import subprocess, sys, time
+subprocess.run([sys.executable, "-S", "-c", {WORKS!r}])
+while time.process_time() < 1.5: time.sleep(0.1); [None for _ in range(2_000_000)]
+"""
 
 
 def run(code: str) -> None:
@@ -20,9 +28,15 @@ def test_processes_that_stand_still_are_ended() -> None:
         run(STANDS_STILL)
 
 
-def test_processes_that_work_are_left_alone_however_long_it_takes() -> None:
+@pytest.mark.parametrize("code", [WORKS, WORKS_AFTER_OTHERS])
+def test_processes_that_work_are_left_alone_however_long_it_takes(code: str) -> None:
     with ended_when_stalled(1, interval=0.1):
-        run(WORKS)
+        run(code)
+
+
+def test_what_was_ended_is_not_taken_for_started() -> None:
+    with pytest.raises(Stalled), ended_when_stalled(0.3, interval=0.1):
+        subprocess.run([sys.executable, "-S", "-c", STANDS_STILL], check=False)
 
 
 def test_what_ran_before_is_left_alone() -> None:
@@ -36,3 +50,26 @@ def test_what_ran_before_is_left_alone() -> None:
 def test_another_failure_stays_what_it_is() -> None:
     with pytest.raises(ValueError, match="wrong"), ended_when_stalled(1, interval=0.1):
         raise ValueError("wrong")
+
+
+async def test_an_engine_whose_copy_of_this_process_stalls_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answering:
+        async def get_supported_tasks(self) -> tuple[str, ...]:
+            return ("generate",)
+
+    forks: list[bool] = []
+
+    def start(_: Any, *, fork: bool) -> Answering:
+        forks.append(fork)
+        if fork:
+            run(STANDS_STILL)
+        return Answering()
+
+    monkeypatch.setattr(engine, "start_engine", start)
+    monkeypatch.setattr(engine, "_STALL_TIMEOUT", 0.5)
+    log = Mock()
+    text = engine.TextEngine(Mock(lora_paths={}), log)
+    text._args = Mock()
+    assert isinstance(await text._answering_engine(may_fork=True), Answering)
+    assert forks == [True, False]
+    log.log_error.assert_called_once()

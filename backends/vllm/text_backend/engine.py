@@ -28,10 +28,11 @@ from text_backend.errors import Cancelled, InternalError, InvalidArgument, TextE
 from text_backend.pacing import Pacer
 from text_backend.request import Limits, TextRequest
 from text_backend.responses import ResponseBuilder, ResponseStream
-from text_backend.start import start_engine
+from text_backend.start import fits_one_process, start_engine
 from text_backend.watchdog import Stalled, ended_when_stalled
 
-_CANCELLATION_POLL = 0.25  # seconds; Triton tells a backend of a cancelled request only when asked
+_CANCELLATION_POLL = 0.25  # seconds; Triton tells a backend of a cancelled request only when asked,
+_CANCELLATION_PAUSE = 0.005  # seconds between two questions: each holds the event loop up until Triton has answered
 _HEALTH_POLL = 0.2  # seconds
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 1.0, 30.0  # seconds between attempts to start a new engine
 _STOP_TIMEOUT = 20.0  # seconds for the event loop to end what it runs
@@ -151,7 +152,8 @@ class TextEngine:
             self._state = state
 
     async def _start_engine(self) -> None:
-        may_fork = self._is_first_start and not self._setup.lazy
+        # Later other threads of this process have work, and a copy of it might wait for what only they have.
+        may_fork = self._is_first_start and not self._setup.lazy and fits_one_process(self._args)
         self._is_first_start = False
         llm = await self._answering_engine(may_fork=may_fork)
         try:
@@ -175,14 +177,13 @@ class TextEngine:
             try:
                 # One made anew is not watched: it may wait for other machines, or for weights that come slowly.
                 with ended_when_stalled(_STALL_TIMEOUT):
-                    return await self._one_engine(may_fork=True)
+                    return await self._one_engine(fork=True)
             except (Stalled, TimeoutError):
-                # A copy of a process with threads can wait for what only the original has.
                 self._log.log_error("[text] the engine's process stalled while it came up; starting another one")
-        return await self._one_engine(may_fork=False)
+        return await self._one_engine(fork=False)
 
-    async def _one_engine(self, *, may_fork: bool) -> AsyncLLM:
-        llm = start_engine(self._args, may_fork=may_fork)
+    async def _one_engine(self, *, fork: bool) -> AsyncLLM:
+        llm = start_engine(self._args, fork=fork)
         try:
             await asyncio.wait_for(llm.get_supported_tasks(), _FIRST_ANSWER_TIMEOUT)
         except BaseException:
@@ -227,8 +228,8 @@ class TextEngine:
             self._loading = None
 
     def _begin(self, request: TextRequest, stream: ResponseStream) -> None:
-        if self._state is EngineState.RESTARTING:
-            stream.fail(Unavailable(_ENGINE_DIED))
+        if self._state in (EngineState.RESTARTING, EngineState.STOPPED):
+            stream.fail(self._why_cancelled())
             return
         # By the name a person finds it in logs and traces; the number makes it the only one.
         request_id = f"{request.request_id or 'request'}-{next(self._numbers)}"
@@ -321,14 +322,16 @@ class TextEngine:
     async def _watch_cancellation(self) -> None:
         """Asked here, in the writing thread, since a stream must not be asked after its final response."""
         while True:
-            await asyncio.sleep(_CANCELLATION_POLL)
-            for request_id, running in list(self._running.items()):
+            running = list(self._running.items())
+            for request_id, each in running:
+                await asyncio.sleep(max(_CANCELLATION_POLL / len(running), _CANCELLATION_PAUSE))
                 try:
-                    if running.stream.is_cancelled():
-                        running.task.cancel()
+                    if each.stream.is_cancelled():
+                        each.task.cancel()
                 except Exception as error:
                     self._log.log_warn(f"[text] Triton does not tell if request {request_id} is cancelled: {error!r}")
-                await asyncio.sleep(0)
+            if not running:
+                await asyncio.sleep(_CANCELLATION_POLL)
 
     async def _watch_health(self) -> None:
         while True:

@@ -27,34 +27,33 @@ from text_backend.pacing import hand_out_whole_steps
 # OpenMP settings obeys them. `_openmp_threads` sees to that here.
 _WORKER_IN_SCHEDULER = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
-_READY_TIMEOUT = 60  # seconds
+_HANDSHAKE_TIMEOUT = 60  # seconds
 
 
-def start_engine(args: AsyncEngineArgs, *, may_fork: bool) -> AsyncLLM:
+def start_engine(args: AsyncEngineArgs, *, fork: bool) -> AsyncLLM:
     """A new engine; its processes are children of the calling thread.
 
     Args:
         args: The model's engine arguments.
-        may_fork: No other thread of this process has done any work yet, so that a copy of it works.
+        fork: Make the engine's process a copy of this one, in which no other thread may have done any work yet. Only if
+            the engine `fits_one_process`.
 
     Raises:
         Exception: What vLLM raises when a model cannot be loaded.
     """
     envs.disable_envs_cache()  # which an engine before this one has left, and settings change below
     with ExitStack() as settings:
-        fits_one_process = _fits_one_process(args)
-        if fits_one_process:
+        is_one_process = fits_one_process(args)
+        if is_one_process:
             args.distributed_executor_backend = _WORKER_IN_SCHEDULER
         # Without it vLLM would take 2048 prompt tokens a step on any GPU, where `vllm serve` takes 8192 on an H100.
         config = args.create_engine_config(UsageContext.OPENAI_API_SERVER)
-        if fits_one_process:
+        if is_one_process:
             settings.enter_context(_openmp_threads(config))
-            settings.enter_context(_start_method("fork" if may_fork else "spawn"))
+            settings.enter_context(_start_method("fork" if fork else "spawn"))
+        if fork:
+            settings.enter_context(_bounded_handshake())
         hand_out_whole_steps(config.scheduler_config.max_num_seqs)
-        if may_fork:
-            # An engine says first that it has come up and then, over another socket, that it takes requests. For that
-            # vLLM waits ten minutes, in which it does not see the engine's process end.
-            core_client.VLLM_ENGINE_READY_TIMEOUT_S = min(core_client.VLLM_ENGINE_READY_TIMEOUT_S, _READY_TIMEOUT)
         engine = AsyncLLM.from_vllm_config(
             config, enable_log_requests=args.enable_log_requests, disable_log_stats=args.disable_log_stats
         )
@@ -62,7 +61,8 @@ def start_engine(args: AsyncEngineArgs, *, may_fork: bool) -> AsyncLLM:
     return engine
 
 
-def _fits_one_process(args: AsyncEngineArgs) -> bool:
+def fits_one_process(args: AsyncEngineArgs) -> bool:
+    """Whether scheduler and worker share a process, which can then be forked from this one."""
     workers = args.tensor_parallel_size * args.pipeline_parallel_size * args.data_parallel_size
     asked_for = args.distributed_executor_backend
     return (
@@ -71,6 +71,19 @@ def _fits_one_process(args: AsyncEngineArgs) -> bool:
         and asked_for in (None, _WORKER_IN_SCHEDULER)
         and len(get_visible_memory_node()) == 1  # with more, threads belong on the cores beside their memory
     )
+
+
+@contextmanager
+def _bounded_handshake() -> Iterator[None]:
+    """An engine says first that it has come up and then, over another socket, that it takes requests. For the latter
+    vLLM waits ten minutes, in which it does not see the engine's process end.
+    """
+    before = core_client.VLLM_ENGINE_READY_TIMEOUT_S
+    core_client.VLLM_ENGINE_READY_TIMEOUT_S = min(before, _HANDSHAKE_TIMEOUT)
+    try:
+        yield
+    finally:
+        core_client.VLLM_ENGINE_READY_TIMEOUT_S = before
 
 
 @contextmanager

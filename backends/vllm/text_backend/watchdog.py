@@ -25,7 +25,7 @@ def ended_when_stalled(patience: float, interval: float = _INTERVAL) -> Iterator
     """Ends the child processes that the block starts, when they have used no processor for `patience` seconds.
 
     Raises:
-        Stalled: They were, and the block failed.
+        Stalled: They were, whatever became of the block.
     """
     before = set(psutil.Process().children())
     done, ended = threading.Event(), threading.Event()
@@ -48,20 +48,19 @@ def ended_when_stalled(patience: float, interval: float = _INTERVAL) -> Iterator
     watching.start()
     try:
         yield
-    except Exception as error:
-        if ended.is_set():
-            raise Stalled("the engine's processes stood still while they were started") from error
-        raise
     finally:
         done.set()
         watching.join()
+        if ended.is_set():
+            raise Stalled("the engine's processes stood still while they were started")
 
 
 def _processor_seconds(process: psutil.Process) -> float:
+    """Of a process and all below it, those that have ended among them: a sum that never goes down."""
     total = 0.0
     with contextlib.suppress(psutil.NoSuchProcess):
         for each in (process, *process.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = each.cpu_times()
-                total += times.user + times.system
+                total += times.user + times.system + times.children_user + times.children_system
     return total

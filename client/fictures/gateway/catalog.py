@@ -80,7 +80,8 @@ class Catalog:
         return self._openai_model(name)
 
     async def check(self, calls: Iterable[TextCall | ImageCall]) -> None:
-        """Whether the models can do what is asked of them. One that is not ready passes: Triton says why it is not.
+        """Whether the models can do what is asked of them. One that is not ready passes, and one that is gone since
+        the list was read last: Triton says why it is not there, and no request waits for a list.
 
         Raises:
             ModelNotFound: there is none of this name.
@@ -88,7 +89,10 @@ class Catalog:
         """
         for call in calls:
             kind: Kind = "text" if isinstance(call, TextCall) else "image"
-            models = await (self._text if kind == "text" else self._images).recent()
+            own = self._text if kind == "text" else self._images
+            if call.model in own.last and own.last[call.model][1] == kind:
+                continue
+            models = await own.recent()
             if call.model not in models:
                 models = await self._all()
             if call.model not in models:
@@ -116,6 +120,8 @@ class _ModelList:
         self._client = client
         # A model that is not ready does not tell its inputs.
         self._kinds: dict[str, Kind] = {TEXT_MODEL: "text", IMAGE_MODEL: "image"}
+        self.last: Models = {}
+        """As it was read last, however long ago."""
         # All who ask at the same time share one reading.
         self.recent = alru_cache(maxsize=1, ttl=FRESH_SECONDS)(self._read)
 
@@ -126,7 +132,8 @@ class _ModelList:
                 self._kinds.pop(model.name, None)
                 if kind := _kind_of({tensor.name for tensor in model.inputs}):
                     self._kinds[model.name] = kind
-        return {model.name: (model, self._kinds[model.name]) for model in models if model.name in self._kinds}
+        self.last = {model.name: (model, self._kinds[model.name]) for model in models if model.name in self._kinds}
+        return self.last
 
 
 def _unknown(name: str, models: Models) -> ModelNotFound:

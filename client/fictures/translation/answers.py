@@ -146,9 +146,9 @@ def read_image_event(response: service_pb2.ModelInferResponse) -> ImageEvent | N
     Raises:
         ServerError: an image has no seed.
     """
-    if images := read_images(response):
-        return images
     outputs = outputs_of(response)
+    if images := tuple(ImageFile(file, seed) for file, seed in files_with_seeds(outputs)):
+        return images
     step = first_of(outputs, "step")
     if step is None:
         return None

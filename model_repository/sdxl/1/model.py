@@ -34,17 +34,16 @@ class TritonPythonModel:
             sender = request.get_response_sender()
             try:
                 relay = Relay(request, sender, self._kept)
+                threading.Thread(target=self._run, args=(relay,), daemon=True).start()
             except Exception as error:  # of this request: raised, it would fail others that have their threads already
                 sender.send(_not_passed_on(error), flags=_FINAL)
-                continue
-            self._relays.add(relay)
-            threading.Thread(target=self._run, args=(relay,), daemon=True).start()
 
     def finalize(self) -> None:
         self._stopping.set()
         self._watch.join(2 * _CANCELLATION_POLL)
 
     def _run(self, relay: "Relay") -> None:
+        self._relays.add(relay)
         try:
             relay.run()
         finally:

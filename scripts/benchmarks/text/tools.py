@@ -19,7 +19,7 @@ from benchmarks.text.contenders import Contender, Work
 from launcher.layout import ROOT
 
 _LEAST_WAVES = 3
-_NUMBERS = itertools.count(step=20_000)  # each load's requests begin with another number
+_NUMBERS = itertools.cycle(range(0, 10_000_000, 20_000))  # each load's requests begin with another one
 _GRACE = 120.0  # seconds that a tool may take beyond what it was asked for
 
 

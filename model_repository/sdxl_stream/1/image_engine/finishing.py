@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from image_engine.encoding import encode_image
-from image_engine.errors import Cancelled, ImageError, InternalError
+from image_engine.errors import Cancelled, ImageError, InternalError, Unavailable
 from image_engine.job import Job
 from image_engine.memory import is_out_of_memory
 from image_engine.model import ImageModel
@@ -44,8 +44,11 @@ class Finisher:
         """Takes over a request whose steps are all done; from now on only the finisher writes to its stream."""
         if self._decoding is None:
             self._decode(job)
-        else:
+            return
+        try:
             self._decoding.submit(self._decode, job)
+        except RuntimeError:  # stopped, during a step that took longer than that waits
+            self._end(job, Unavailable("the image model is being unloaded; try again"))
 
     def stop(self) -> None:
         """Takes no more requests."""
