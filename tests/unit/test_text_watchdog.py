@@ -1,13 +1,14 @@
 """Processes that stand still while they are started."""
 
+import importlib
 import subprocess
 import sys
+from types import ModuleType
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
-from text_backend import engine
 from text_backend.watchdog import Stalled, ended_when_stalled
 
 STANDS_STILL = "import time; time.sleep(60)"
@@ -52,7 +53,15 @@ def test_another_failure_stays_what_it_is() -> None:
         raise ValueError("wrong")
 
 
+TRITON = "triton_python_backend_utils"  # which only Triton's own processes have
+
+
 async def test_an_engine_whose_copy_of_this_process_stalls_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    triton = ModuleType(TRITON)
+    triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, TRITON, triton)
+    engine = importlib.import_module("text_backend.engine")
+
     class Answering:
         async def get_supported_tasks(self) -> tuple[str, ...]:
             return ("generate",)
