@@ -143,7 +143,10 @@ def test_every_measure_of_the_closed_loops_is_drawn() -> None:
         (["--concurrency", "4,x"], "4,x: must be whole numbers from 1 to 1024, with commas"),
         (["--contender", "sdxl"], "sdxl: must be one of plain pipeline, engine in process, sdxl, HTTP"),
         (["--json", "/no/such/x.json"], "/no/such/x.json: no such folder"),
-        (["--page", __file__], "has no <!-- images in short --> and <!-- end of images in short --> after it"),
+        (
+            ["--page", str(PAGE.with_name("client.md"))],
+            "has no <!-- images in short --> and <!-- end of images in short --> after it",
+        ),
     ],
 )
 def test_a_wrong_option_is_named(options: list[str], words: str) -> None:
