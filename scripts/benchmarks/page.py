@@ -1,5 +1,6 @@
 """A page that shows a run in short, such as docs/performance.md: the run puts its table in place of the last one's."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -29,13 +30,19 @@ def require(page: Path | None, place: str) -> None:
             raise typer.BadParameter(f"{page}: has no {begin} and {end} after it", param_hint="--page")
 
 
-def put(page: Path, place: str, report: Report) -> str:
-    """Replaces what stands at a place that `require` has found; the rest of the page stays. Says so in a sentence."""
+def deliver(page: Path | None, place: str, report: Report, say: Callable[[str], None]) -> None:
+    """Puts it into a page, if there is one, and tells a person."""
+    if page is not None:
+        put(page, place, report)
+        say(f"{shown(page.resolve())} has the numbers in short")
+
+
+def put(page: Path, place: str, report: Report) -> None:
+    """Replaces what stands at a place that `require` has found; the rest of the page stays."""
     begin, end = _marks(place)
     before, _, after = page.read_text().partition(begin)
     rest = after.partition(end)[2]
     page.write_text(f"{before}{begin}\n{report.markdown()}\n\n{end}{rest}")
-    return f"{shown(page.resolve())} has the numbers in short"
 
 
 def _marks(place: str) -> tuple[str, str]:

@@ -61,6 +61,15 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{median} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
+def judged(
+    values: Sequence[float], bound: float, *, at_most: bool = False, unit: str = "", digits: int = 2
+) -> list[str]:
+    """A bound for the median, in words, and whether it is met."""
+    middle = statistics.median(values)
+    is_met = middle <= bound if at_most else middle >= bound
+    return [f"{bound:.{digits}f}{unit} or {'less' if at_most else 'more'}", "met" if is_met else "not met"]
+
+
 def percentile(values: Sequence[float], percent: float) -> float:
     """The smallest value that at least `percent` of the values do not exceed (nearest rank)."""
     ranked = sorted(values)

@@ -12,9 +12,8 @@ def test_a_short_run_reports_every_way_to_an_image(tmp_path: Path) -> None:
     report, numbers, page = tmp_path / "report.md", tmp_path / "numbers.json", tmp_path / "page.md"
     page.write_text("<!-- images in short --><!-- end of images in short -->\n")
     command = [ROOT / "scripts/benchmark", "images", "--rounds", "1", "--seconds", "1", "--steps", "4"]
-    command += ["--concurrency", "1,2"]
-    command += ["--arrival-seconds", "4", "--output", report, "--json", numbers, "--page", page]
-    command += ["--plots", tmp_path / "plots"]
+    command += ["--concurrency", "1,2", "--arrival-seconds", "4"]
+    command += ["--output", report, "--json", numbers, "--page", page, "--plots", tmp_path / "plots"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert run.returncode == 0, run.stderr
     found = {(result["system"], result["load"]): result for result in json.loads(numbers.read_text())["results"]}

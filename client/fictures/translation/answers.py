@@ -137,7 +137,7 @@ def read_images(response: service_pb2.ModelInferResponse) -> tuple[ImageFile, ..
     Raises:
         ServerError: an image has no seed.
     """
-    return tuple(ImageFile(file, seed) for file, seed in files_with_seeds(outputs_of(response)))
+    return _images_in(outputs_of(response))
 
 
 def read_image_event(response: service_pb2.ModelInferResponse) -> ImageEvent | None:
@@ -147,12 +147,16 @@ def read_image_event(response: service_pb2.ModelInferResponse) -> ImageEvent | N
         ServerError: an image has no seed.
     """
     outputs = outputs_of(response)
-    if images := tuple(ImageFile(file, seed) for file, seed in files_with_seeds(outputs)):
+    if images := _images_in(outputs):
         return images
     step = first_of(outputs, "step")
     if step is None:
         return None
     return ImageStep(step, first_of(outputs, "total_steps") or 0, tuple(outputs.get("preview", ())))
+
+
+def _images_in(outputs: Mapping[str, list[Any]]) -> tuple[ImageFile, ...]:
+    return tuple(ImageFile(file, seed) for file, seed in files_with_seeds(outputs))
 
 
 def base64_text(data: bytes) -> str:

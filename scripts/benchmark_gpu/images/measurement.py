@@ -88,8 +88,8 @@ class Measurement:
         self._unet_calls(PLAIN, self._pipeline.unet, self._effort.counts)
         self._whole_image(PLAIN)
         self._engines_model()
+        torch.compiler.set_stance("default")  # one that compiles has let nothing be compiled since it was ready
         if self._effort.with_compile:
-            _let_compile()
             self._unet_calls(
                 f"{PLAIN}, blocks compiled", with_compiled_blocks(self._pipeline.unet), self._effort.counts
             )
@@ -99,7 +99,6 @@ class Measurement:
         for variant in VARIANTS:
             if variant.is_compiled and not self._effort.with_compile:
                 continue
-            _let_compile()
             variant.apply(self._pipeline)
             self._unet_calls(variant.name, self._pipeline.unet, self._counts(variant), is_compiled=variant.is_compiled)
             self._whole_image(variant.name)
@@ -284,11 +283,6 @@ class Measurement:
                 self._reference = picture()
             row["psnr"] = psnr(self._reference, picture())
         self._findings.add(what=what, name=name, images=images, **row)
-
-
-def _let_compile() -> None:
-    """An engine's model that compiles lets nothing in this process be compiled after it is ready."""
-    torch.compiler.set_stance("default")
 
 
 def psnr(first: Image.Image, second: Image.Image) -> float | None:

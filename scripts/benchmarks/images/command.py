@@ -84,9 +84,9 @@ def images(
             content = tables.as_json(results, PlainPipeline.name, report.machine, effort.work)
             json_output.write_text(json.dumps(content, indent=1) + "\n")
             say(f"numbers written to {shown(json_output.resolve())}")
-        if short_page is not None and failure == 0:
+        if failure == 0:
             short = tables.short(results, PlainPipeline.name, effort.work)
-            say(page.put(short_page, "images", Report(machine=report.machine, tables=[short])))
+            page.deliver(short_page, "images", Report(machine=report.machine, tables=[short]), say)
         plots.deliver(tables.pictures(results), report.machine, pictures, say)
     sys.exit(failure)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.images.comparison import IN_FLIGHT, MEASURES, Result
 from benchmarks.images.requests import Work
 from benchmarks.plots import Picture, picture
-from benchmarks.report import Table, spread
+from benchmarks.report import Table, judged, spread
 
 _COLUMNS = [
     ("images/s", "images_per_second"),
@@ -93,9 +93,7 @@ def derived(results: Sequence[Result], work: Work) -> Table:
         mine, its = (by_name.get((system, str(concurrency))) for system in (name, baseline))
         if mine is not None and its is not None:
             ratios = mine.ratios("images_per_second", its)
-            verdict = ["", ""]
-            if target is not None:
-                verdict = [f"{target:.2f} or more", "met" if statistics.median(ratios) >= target else "not met"]
+            verdict = ["", ""] if target is None else judged(ratios, target)
             table.rows.append([f"{name} / {baseline}", str(concurrency), spread(ratios), *verdict])
     return table
 

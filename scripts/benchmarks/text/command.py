@@ -144,9 +144,9 @@ def text(
         if json_output is not None:
             json_output.write_text(json.dumps(tables.as_json(found, report.machine, tokens), indent=1) + "\n")
             say(f"numbers written to {shown(json_output.resolve())}")
-        if short_page is not None and failure == 0:
+        if failure == 0:
             short = tables.short(_of_length(found.results, works[0]), BASELINE)
-            say(page.put(short_page, "text", Report(machine=report.machine, tables=[short])))
+            page.deliver(short_page, "text", Report(machine=report.machine, tables=[short]), say)
         plots.deliver(tables.pictures(found.results), report.machine, pictures, say)
     sys.exit(failure)
 

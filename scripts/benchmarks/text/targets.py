@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.report import Table, spread
+from benchmarks.report import Table, judged, spread
 from benchmarks.text.comparison import Result
 from benchmarks.text.contenders import EACH_TOKEN, FLOOR, GATEWAY, GRPC, HTTP, NOT_STREAMED, Work
 
@@ -110,7 +110,5 @@ def _row(
     unit: str = "",
     digits: int = 2,
 ) -> list[str]:
-    middle = statistics.median(values)
-    is_met = middle <= bound if at_most else middle >= bound
-    words = f"{bound:.{digits}f}{unit} or {'less' if at_most else 'more'}"
-    return [title, contender, streams, f"{spread(values, digits)}{unit}", words, "met" if is_met else "not met"]
+    verdict = judged(values, bound, at_most=at_most, unit=unit, digits=digits)
+    return [title, contender, streams, f"{spread(values, digits)}{unit}", *verdict]

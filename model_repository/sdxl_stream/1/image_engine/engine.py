@@ -74,7 +74,7 @@ class ImageEngine:
         if self._load_error is not None:
             raise self._load_error
         if self._state is EngineState.STOPPED or not self._thread.is_alive():
-            raise Unavailable("the image model is being unloaded; try again")
+            raise Unavailable.unloading()
 
     def submit(self, request: ImageRequest, stream: ResponseStream) -> None:
         """Hands a request over; from now on only the engine writes to `stream`.
@@ -123,7 +123,7 @@ class ImageEngine:
             except Exception as error:  # a defect: it costs the requests at hand, never the thread
                 self._log.log_error(f"[image] the engine failed: {error!r}")
                 self._fail(self._all_jobs(), error)
-        self._fail(self._all_jobs(), Unavailable("the image model is being unloaded; try again"))
+        self._fail(self._all_jobs(), Unavailable.unloading())
 
     def _wait_for_work(self) -> bool:
         """Returns when there is a step to make; False when the engine is to end."""

@@ -29,6 +29,10 @@ class InvalidArgument(ImageError):
 class Unavailable(ImageError):
     code = "UNAVAILABLE"
 
+    @classmethod
+    def unloading(cls) -> "Unavailable":
+        return cls("the image model is being unloaded; try again")
+
 
 class Cancelled(ImageError):
     code = "CANCELLED"

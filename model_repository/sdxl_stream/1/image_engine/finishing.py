@@ -48,7 +48,7 @@ class Finisher:
         try:
             self._decoding.submit(self._decode, job)
         except RuntimeError:  # stopped, during a step that took longer than that waits
-            self._end(job, Unavailable("the image model is being unloaded; try again"))
+            self._end(job, Unavailable.unloading())
 
     def stop(self) -> None:
         """Takes no more requests."""
