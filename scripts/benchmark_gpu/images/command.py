@@ -44,21 +44,21 @@ def images(
         import torch
 
         from benchmark_gpu.images import tables
-        from benchmark_gpu.images.measurement import Effort, Findings, Measurement
+        from benchmark_gpu.images.findings import Findings
+        from benchmark_gpu.images.measurement import Effort, Measurement
         from benchmark_gpu.images.model import SIZES, make_pipeline
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         say(f"making the model on {machine.device()}")
         pipeline = make_pipeline(size, device, getattr(torch, dtype))
         effort = Effort(side, steps, images_at_a_time, repeats, with_compile, only_engine)
-        findings = Findings(json_output)
         weights = sum(weight.numel() for weight in pipeline.unet.parameters()) / 1e9
         random = ", random" if size in SIZES else ""
         report.machine = (
             f"Measured on {machine.device()}; size {size} ({weights:.2f} billion UNet weights{random}) in {dtype}, "
             f"torch {version('torch')}, diffusers {version('diffusers')}"
         )
-        findings.know(machine=report.machine)
+        findings = Findings(json_output, report.machine)
         try:
             Measurement(pipeline, device, effort, findings, say).run()
         finally:

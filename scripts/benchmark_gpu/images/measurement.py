@@ -1,11 +1,9 @@
 """The measurements, those that matter most first: a run that is ended early reports what it has."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 
+from benchmark_gpu.images.findings import Findings, Floors, Row
 from benchmark_gpu.images.model import PROMPT
 from benchmark_gpu.images.timing import Rates, Timing, operations, rates, timed
 from benchmark_gpu.images.variants import PLAIN, VARIANTS, Variant
@@ -41,27 +40,6 @@ class Effort:
     with_compile: bool
     only_engine: bool
     """Nothing that is done to the plain pipeline."""
-
-
-@dataclass
-class Findings:
-    """What was measured: name to numbers; written to a file each time there is more."""
-
-    file: Path | None
-    facts: dict[str, Any] = field(default_factory=dict)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, **row: Any) -> None:
-        self.rows.append(row)
-        self._write()
-
-    def know(self, **facts: Any) -> None:
-        self.facts.update(facts)
-        self._write()
-
-    def _write(self) -> None:
-        if self.file is not None:
-            self.file.write_text(json.dumps({"facts": self.facts, "rows": self.rows}, indent=1))
 
 
 class Measurement:
@@ -110,12 +88,7 @@ class Measurement:
         with torch.inference_mode():
             needed = operations(lambda: call(self._pipeline.unet, inputs))
         weights = sum(weight.numel() * weight.element_size() for weight in self._pipeline.unet.parameters())
-        self._findings.know(
-            operations_per_second=found.operations,
-            bytes_per_second=found.bytes,
-            step_operations=needed,
-            unet_bytes=weights,
-        )
+        self._findings.know(Floors(found.operations, found.bytes, needed, weights))
 
     def _without_fused_attention(self) -> None:
         """What PyTorch's attention in one operation (SDPA) is worth, which diffusers takes by itself."""
@@ -132,14 +105,15 @@ class Measurement:
         for count in counts:
             inputs = self._inputs(count)
             self._say(f"{name}: the UNet, {count} at a time")
+            row = Row("unet", name, count)
             if is_compiled:
                 with torch.inference_mode():
                     compiling = timed(lambda: call(unet, inputs), self._device, 1, warm_up=0)  # noqa: B023
-                self._findings.know(**{f"seconds_to_compile_{count}": compiling.median})
-            self._time("unet", name, count, lambda: call(unet, inputs))  # noqa: B023
+                row = replace(row, ready_after=compiling.median)
+            self._time(row, lambda: call(unet, inputs))  # noqa: B023
             if self._device.type == "cuda":
                 graphed = GraphedUNet(unet)
-                self._time("unet", f"{name}, CUDA graph", count, lambda: graphed(inputs), warm_up=3)  # noqa: B023
+                self._time(replace(row, name=f"{name}, CUDA graph"), lambda: graphed(inputs), warm_up=3)  # noqa: B023
                 graphed.release()
 
     def _whole_image(self, name: str) -> None:
@@ -158,9 +132,8 @@ class Measurement:
                 generator=generator,
             ).images
 
-        self._time("image", f"pipeline, {name}", 1, draw, repeats=2, picture=lambda: pictures[0])
-        decode = self._decoding()
-        self._time("vae", name, 1, decode)
+        self._time(Row("image", f"pipeline, {name}", 1), draw, repeats=2, picture=lambda: pictures[0])
+        self._time(Row("vae", name, 1), self._decoding())
 
     def _decoding(self) -> Callable[[], object]:
         vae = self._pipeline.vae
@@ -180,15 +153,15 @@ class Measurement:
             try:
                 model = ImageModel.of(self._pipeline, settings, self._device)
             except (SetupError, RuntimeError) as error:
-                self._findings.add(what="image", name=name, images=self._effort.counts[0], error=str(error))
+                self._findings.add(Row("image", name, self._effort.counts[0], error=first_line(error)))
                 continue
-            if settings.compile != "off":
-                self._findings.know(**{f"seconds_until_ready_{settings.compile}": time.perf_counter() - began})
+            ready_after = None if settings.compile == "off" else time.perf_counter() - began
             for count in self._effort.counts:
                 self._say(f"{name}: {count} at a time")
-                self._time_model(name, model, count)
+                self._time_model(Row("image", name, count, ready_after=ready_after), model)
             if settings.compile == "off":
-                self._time_model(f"{name}, no guidance in the last {1 - UNGUIDED_AFTER:.0%}", model, 1, UNGUIDED_AFTER)
+                cut = f"{name}, no guidance in the last {1 - UNGUIDED_AFTER:.0%}"
+                self._time_model(Row("image", cut, 1), model, UNGUIDED_AFTER)
             model.denoiser.release_graphs()
 
     def _ways(self) -> dict[str, ModelSettings]:
@@ -207,13 +180,13 @@ class Measurement:
             ways[name] = plain.model_copy(update={"cuda_graphs": True, "compile": part})
         return ways
 
-    def _time_model(self, name: str, model: ImageModel, count: int, guided_part: float = 1.0) -> None:
+    def _time_model(self, row: Row, model: ImageModel, guided_part: float = 1.0) -> None:
         pictures: list[Image.Image] = []
 
         def draw() -> None:
-            pictures[:] = self._draw(model, count, guided_part)
+            pictures[:] = self._draw(model, row.images, guided_part)
 
-        self._time("image", name, count, draw, repeats=2, picture=lambda: pictures[0])
+        self._time(row, draw, repeats=2, picture=lambda: pictures[0])
 
     def _counts(self, variant: Variant) -> Sequence[int]:
         """Compiling takes a minute and a half for each: only for the fewest and the most."""
@@ -261,9 +234,7 @@ class Measurement:
 
     def _time(
         self,
-        what: str,
-        name: str,
-        images: int,
+        row: Row,
         run: Callable[[], object],
         *,
         repeats: int | None = None,
@@ -275,14 +246,19 @@ class Measurement:
             with torch.inference_mode():
                 timing: Timing = timed(run, self._device, repeats or self._effort.repeats, warm_up)
         except RuntimeError as error:  # memory that is not there, too
-            self._findings.add(what=what, name=name, images=images, error=str(error).splitlines()[0][:200])
+            self._findings.add(replace(row, error=first_line(error)))
             return
-        row: dict[str, Any] = {"seconds": timing.seconds, "peak_bytes": timing.peak}
+        row = replace(row, seconds=timing.seconds, peak_bytes=timing.peak)
         if picture is not None:
             if self._reference is None:
                 self._reference = picture()
-            row["psnr"] = psnr(self._reference, picture())
-        self._findings.add(what=what, name=name, images=images, **row)
+            row = replace(row, psnr=psnr(self._reference, picture()))
+        self._findings.add(row)
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong, short enough for a table."""
+    return str(error).partition("\n")[0][:200]
 
 
 def psnr(first: Image.Image, second: Image.Image) -> float | None:

@@ -1,12 +1,14 @@
 """What was measured, as tables."""
 
 import statistics
-from typing import Any
+from collections.abc import Sequence
 
-from benchmark_gpu.images.measurement import Findings
+from benchmark_gpu.images.findings import Findings, Floors, Row
 from benchmarks.report import Report, Table, spread
 
 _GIB = 2**30
+_READY = "ready after, s"
+_READY_NOTE = f"`{_READY}`: until all was compiled, with what was compiled before in this run kept."
 
 
 def build(findings: Findings, report: Report, what: str) -> None:
@@ -17,80 +19,109 @@ def build(findings: Findings, report: Report, what: str) -> None:
         report: Gets the tables.
         what: What an image is, in words.
     """
-    for kind, title in (
-        ("image", f"Whole images, {what}"),
-        ("unet", "One call of the UNet, ms (a denoising step with guidance)"),
-        ("vae", "Decoding one image, ms"),
-    ):
-        rows = [row for row in findings.rows if row["what"] == kind]
-        if rows:
-            build_one = _images if kind == "image" else _calls
-            report.tables.append(build_one(title, rows, findings.facts))
+    images, calls, decoding = ([row for row in findings.rows if row.what == kind] for kind in ("image", "unet", "vae"))
+    if images:
+        report.tables += [_in_short(f"In short, {what}", images), _images(f"Whole images, {what}", images)]
+    if calls:
+        report.tables.append(_calls("One call of the UNet, ms (a denoising step with guidance)", calls))
+        if findings.floors:
+            _add_floors(report.tables[-1], findings.floors, _counts(calls))
+    if decoding:
+        report.tables.append(_calls("Decoding one image, ms", decoding))
 
 
-def _images(title: str, rows: list[dict[str, Any]], facts: dict[str, Any]) -> Table:
+def _in_short(title: str, rows: Sequence[Row]) -> Table:
+    """A line for each way: an image alone, and as many as there are at a time."""
+    plain, most = _rate(rows[0]), _counts(rows)[-1]
+    table = Table(title, ["", "one image, s", f"images/s, {most} at a time", "ratio to the plain pipeline", _READY])
+    for name in dict.fromkeys(row.name for row in rows):
+        by_count = {row.images: row for row in rows if row.name == name and row.seconds}
+        alone, together = by_count.get(1), by_count.get(most)
+        ratios = [f"{_rate(row) / plain:.2f}" for row in (alone, together if most > 1 else None) if row and plain]
+        ready = next((row.ready_after for row in by_count.values() if row.ready_after is not None), None)
+        table.rows.append(
+            [
+                name,
+                f"{1 / _rate(alone):.2f}" if alone else "",
+                f"{_rate(together):.2f}" if together else "",
+                ", ".join(ratios),
+                _seconds(ready),
+            ]
+        )
+    table.notes.append(f"Ratios are those of images/s, with one and with {most} at a time. {_READY_NOTE}")
+    return table
+
+
+def _images(title: str, rows: Sequence[Row]) -> Table:
     table = Table(
         title,
         ["", "at a time", "s until all are done", "images/s", "ratio to the plain pipeline", "memory, GiB", "picture"],
     )
-    plain = statistics.median(rows[0].get("seconds", [float("nan")]))
+    plain = _rate(rows[0])
     for row in rows:
-        if "error" in row:
-            table.rows.append([row["name"], str(row["images"]), row["error"], "", "", "", ""])
+        if row.error:
+            table.rows.append([row.name, str(row.images), row.error, "", "", "", ""])
             continue
-        rate = row["images"] / statistics.median(row["seconds"])
-        same = "the same" if row["psnr"] is None else f"{row['psnr']:.1f} dB"
+        rate = _rate(row)
         table.rows.append(
             [
-                row["name"],
-                str(row["images"]),
-                spread(row["seconds"]),
+                row.name,
+                str(row.images),
+                spread(row.seconds),
                 f"{rate:.2f}",
-                f"{rate * plain:.2f}",
-                f"{row['peak_bytes'] / _GIB:.1f}",
-                same,
+                f"{rate / plain:.2f}" if plain else "",
+                f"{row.peak_bytes / _GIB:.1f}",
+                "the same" if row.psnr is None else f"{row.psnr:.1f} dB",
             ]
         )
     table.notes.append(
         "`memory`: the most that PyTorch kept, CUDA graphs among it. `picture`: the first one's PSNR beside the plain "
         "pipeline's."
     )
-    for part in ("blocks", "model"):
-        if seconds := facts.get(f"seconds_until_ready_{part}"):
-            table.notes.append(f"The engine's model that compiles `{part}` was ready after {seconds:.0f} s.")
     return table
 
 
-def _calls(title: str, rows: list[dict[str, Any]], facts: dict[str, Any]) -> Table:
-    is_unet = rows[0]["what"] == "unet"
-    counts = sorted({row["images"] for row in rows})
+def _calls(title: str, rows: Sequence[Row]) -> Table:
+    counts = _counts(rows)
     table = Table(title, ["", *(f"{count} at a time" for count in counts)])
-    for name in dict.fromkeys(row["name"] for row in rows):
-        cells = []
-        for count in counts:
-            found = next((row for row in rows if row["name"] == name and row["images"] == count), None)
-            cells.append(_cell(found))
-        table.rows.append([name, *cells])
-    if is_unet and "operations_per_second" in facts:
-        operations = [count * facts["step_operations"] / facts["operations_per_second"] for count in counts]
-        read = facts["unet_bytes"] / facts["bytes_per_second"]
-        table.rows.append(["floor: operations", *(f"{1000 * seconds:.1f}" for seconds in operations)])
-        table.rows.append(["floor: reading the weights", *[f"{1000 * read:.1f}"] * len(counts)])
-        table.notes.append(
-            f"The floors: {facts['step_operations'] / 1e12:.2f} TFLOP for each image at the "
-            f"{facts['operations_per_second'] / 1e12:.0f} TFLOP/s of one large matrix product, and "
-            f"{facts['unet_bytes'] / _GIB:.2f} GiB of weights at the {facts['bytes_per_second'] / 1e12:.2f} TB/s that "
-            "a copy reads and writes together; both measured in this run."
-        )
-    for name, seconds in facts.items():
-        if is_unet and (number := name.removeprefix("seconds_to_compile_")).isdecimal():
-            table.notes.append(f"Compiling for {number} at a time took {seconds:.0f} s.")
+    for name in dict.fromkeys(row.name for row in rows):
+        by_count = {row.images: row for row in rows if row.name == name}
+        table.rows.append([name, *(_milliseconds(by_count.get(count)) for count in counts)])
+    compiled = {row.images: row.ready_after for row in rows if row.ready_after is not None}
+    table.notes += [
+        f"Compiling for {count} at a time took {_seconds(seconds)} s." for count, seconds in compiled.items()
+    ]
     return table
 
 
-def _cell(row: dict[str, Any] | None) -> str:
+def _add_floors(table: Table, floors: Floors, counts: Sequence[int]) -> None:
+    computing = [count * floors.step_operations / floors.operations_per_second for count in counts]
+    reading = floors.unet_bytes / floors.bytes_per_second
+    table.rows.append(["floor: operations", *(f"{1000 * seconds:.1f}" for seconds in computing)])
+    table.rows.append(["floor: reading the weights", *[f"{1000 * reading:.1f}"] * len(counts)])
+    table.notes.insert(
+        0,
+        f"The floors: {floors.step_operations / 1e12:.2f} TFLOP for each image at the "
+        f"{floors.operations_per_second / 1e12:.0f} TFLOP/s of one large matrix product, and "
+        f"{floors.unet_bytes / _GIB:.2f} GiB of weights at the {floors.bytes_per_second / 1e12:.2f} TB/s that "
+        "a copy reads and writes together; both measured in this run.",
+    )
+
+
+def _counts(rows: Sequence[Row]) -> list[int]:
+    return sorted({row.images for row in rows})
+
+
+def _rate(row: Row) -> float:
+    """Images a second; 0 where nothing was measured."""
+    return row.images / statistics.median(row.seconds) if row.seconds else 0.0
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}"
+
+
+def _milliseconds(row: Row | None) -> str:
     if row is None:
         return ""
-    if "error" in row:
-        return str(row["error"])
-    return spread([1000 * seconds for seconds in row["seconds"]], 1)
+    return row.error or spread([1000 * seconds for seconds in row.seconds], 1)
