@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -30,8 +31,12 @@ def text(
     """
     with tempfile.TemporaryDirectory(prefix="benchmark-") as parent:
         os.environ |= {"TEXT_MODEL_NAME": str(make_folder(size, Path(parent))), "TEXT_LOAD_FORMAT": "dummy"}
-        engines = 2 + sum(argument.partition("=")[0] in _ONE_MORE for argument in context.args)
-        os.environ.setdefault("TEXT_GPU_MEMORY_UTILIZATION", f"{_SHARE / engines:.2f}")
+        os.environ.setdefault("TEXT_GPU_MEMORY_UTILIZATION", f"{share_of_memory(context.args):.2f}")
         app = typer.Typer(add_completion=False)
         app.command()(benchmark.text)
         app(["--streams", _STREAMS, *context.args], prog_name="benchmark_gpu.text")
+
+
+def share_of_memory(arguments: Sequence[str]) -> float:
+    """Of the GPU's memory, for each of the engines that live at the same time with these options."""
+    return _SHARE / (2 + sum(argument.partition("=")[0] in _ONE_MORE for argument in arguments))
