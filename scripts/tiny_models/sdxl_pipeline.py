@@ -83,12 +83,12 @@ def build_pipeline(sentences: Iterable[str], seed: int, size: Size = TINY) -> St
     tokenizer = _tokenizer(sentences)
     first, second = (_text_config(text, size.text[1].width, tokenizer) for text in size.text)
     return StableDiffusionXLPipeline(
-        vae=_vae(size),
+        vae=build_vae(size),
         text_encoder=CLIPTextModel(first).eval(),
         text_encoder_2=CLIPTextModelWithProjection(second).eval(),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer,
-        unet=_unet(size),
+        unet=build_unet(size),
         scheduler=_scheduler(),
         add_watermarker=False,
     )
@@ -122,7 +122,7 @@ def _text_config(text: TextSize, projection: int, tokenizer: CLIPTokenizer) -> C
     )
 
 
-def _unet(size: Size) -> UNet2DConditionModel:
+def build_unet(size: Size) -> UNet2DConditionModel:
     """Three resolutions, attention in the lower two, conditioned on size and pooled text, as Stable Diffusion XL's."""
     return UNet2DConditionModel(
         sample_size=size.sample,
@@ -143,7 +143,7 @@ def _unet(size: Size) -> UNet2DConditionModel:
     ).eval()
 
 
-def _vae(size: Size) -> AutoencoderKL:
+def build_vae(size: Size) -> AutoencoderKL:
     """Four resolutions, so that a latent is an eighth of the image's width and height."""
     blocks = len(size.vae_channels)
     return AutoencoderKL(

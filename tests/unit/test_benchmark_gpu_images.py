@@ -39,6 +39,9 @@ def test_everything_is_measured_and_told(tmp_path: Path) -> None:
     ways = {"without SDPA", "as diffusers has it", "+ channels last", "+ fused projections"}
     assert calls == {(way, count) for way in ways for count in (1, 2)}
     assert all(second > 0 for row in rows for second in row["seconds"])
+    cut = images["engine's model, no guidance in the last 40%", 1]
+    assert cut["psnr"] is not None  # another picture, then
+    assert {row["name"] for row in rows if row["what"] == "vae"} == ways - {"without SDPA"}
     text = report.read_text()
     assert "In short, 64x64, 3 steps" in text
     assert "Whole images, 64x64, 3 steps" in text

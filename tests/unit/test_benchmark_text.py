@@ -386,8 +386,8 @@ def test_a_wrong_option_is_named(options: list[str], words: str) -> None:
 
 
 def test_targets_are_judged_by_the_median_of_the_rounds() -> None:
-    theirs = [replace(SAMPLE, tokens_per_second=speed, gap_p99=0.05) for speed in (100.0, 100.0, 100.0)]
-    ours = [replace(SAMPLE, tokens_per_second=speed, gap_p99=0.061) for speed in (99.0, 101.0, 90.0)]
+    theirs = [replace(SAMPLE, tokens_per_second=speed, gap_p99=0.05) for speed in (100.0, 200.0, 100.0)]
+    ours = [replace(SAMPLE, tokens_per_second=speed, gap_p99=0.061) for speed in (99.0, 202.0, 90.0)]
     results = [Result("vllm serve", 32, theirs, theirs), Result("Triton, HTTP", 32, ours, theirs)]
     results.append(Result("Triton, HTTP, each token", 32, ours, theirs))
     floor = [replace(SAMPLE, tokens_per_second=110.0)]
@@ -397,7 +397,8 @@ def test_targets_are_judged_by_the_median_of_the_rounds() -> None:
     assert rows["tokens/s", "Triton, HTTP"] == ["32", "0.99 (0.90 to 1.01)", "1.00 or more", "not met"]
     assert rows["gap p99", "Triton, HTTP"] == ["32", "61.0 (61.0 to 61.0) ms", "60.0 ms or less", "not met"]
     assert rows["other CPU", "Triton, HTTP"][-1] == "met"
-    assert rows["tokens/s", "Triton, HTTP, each token"] == ["32", "0.99 (0.90 to 1.01)", "0.85 or more", "met"]
+    slower = "tokens/s, to the slower of vllm serve and Triton, HTTP, no engine"
+    assert rows[slower, "Triton, HTTP, each token"] == ["32", "0.99 (0.90 to 1.84)", "0.85 or more", "met"]
     assert rows["command to ready", "scripts/serve"] == ["", "0.90", "1.00 or less", "met"]
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,14 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name)
     yield
     envs.disable_envs_cache()
+
+
+@pytest.fixture
+def configurations(monkeypatch: pytest.MonkeyPatch) -> list[VllmConfig]:
+    """What engines were started with."""
+    found: list[VllmConfig] = []
+    monkeypatch.setattr(AsyncLLM, "from_vllm_config", lambda config, **_: found.append(config))
+    return found
 
 
 @pytest.fixture
@@ -63,3 +72,29 @@ def test_how_many_outputs_are_handed_out_at_a_time_can_be_set(seen: list[Any], m
     start_engine(arguments(), fork=False)
     assert [handed_out for handed_out, _, _ in seen] == [7]
     assert os.environ[CHUNK] == "7"
+
+
+def scheduled_tokens(configurations: list[VllmConfig], **changes: Any) -> tuple[int | None, int]:
+    """The most tokens that a step takes (None: as many as the worker can), and that the worker can."""
+    start_engine(replace(arguments(), **changes), fork=False)
+    scheduler = configurations[-1].scheduler_config
+    return scheduler.max_num_scheduled_tokens, scheduler.max_num_batched_tokens
+
+
+def test_on_a_cpu_a_step_takes_few_prompt_tokens_beside_one_for_each_sequence(configurations: list[VllmConfig]) -> None:
+    assert scheduled_tokens(configurations) == (300 + 128, 2048)
+    assert scheduled_tokens(configurations, max_num_seqs=2000) == (2048, 2048)
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "taken"),
+    [
+        ({"max_num_scheduled_tokens": 700}, (700, 2048)),
+        ({"max_num_batched_tokens": 4096}, (None, 4096)),
+        ({"enable_chunked_prefill": False}, (None, 2048)),  # a prompt is read in one step then, however long
+    ],
+)
+def test_how_many_tokens_a_step_takes_can_be_set(
+    asked_for: dict[str, Any], taken: tuple[int | None, int], configurations: list[VllmConfig]
+) -> None:
+    assert scheduled_tokens(configurations, **asked_for) == taken

@@ -28,6 +28,7 @@ from text_backend.pacing import hand_out_whole_steps
 _WORKER_IN_SCHEDULER = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 _HANDSHAKE_TIMEOUT = 60  # seconds
+_PROMPT_TOKENS_A_STEP = 128  # on a CPU, at least
 
 
 def start_engine(args: AsyncEngineArgs, *, fork: bool) -> AsyncLLM:
@@ -46,8 +47,11 @@ def start_engine(args: AsyncEngineArgs, *, fork: bool) -> AsyncLLM:
         is_one_process = fits_one_process(args)
         if is_one_process:
             args.distributed_executor_backend = _WORKER_IN_SCHEDULER
+        has_bound = args.max_num_scheduled_tokens is not None or args.max_num_batched_tokens is not None
         # Without it vLLM would take 2048 prompt tokens a step on any GPU, where `vllm serve` takes 8192 on an H100.
         config = args.create_engine_config(UsageContext.OPENAI_API_SERVER)
+        if current_platform.is_cpu() and not has_bound:
+            _bound_steps(config)
         if is_one_process:
             settings.enter_context(_openmp_threads(config))
             settings.enter_context(_start_method("fork" if fork else "spawn"))
@@ -71,6 +75,18 @@ def fits_one_process(args: AsyncEngineArgs) -> bool:
         and asked_for in (None, _WORKER_IN_SCHEDULER)
         and len(get_visible_memory_node()) == 1  # with more, threads belong on the cores beside their memory
     )
+
+
+def _bound_steps(config: VllmConfig) -> None:
+    """A step takes fewer prompt tokens than vLLM would have it take, so that streams do not wait long for one.
+
+    What a CPU computes takes as long in several steps. vLLM's 2048 tokens are many for it: all streams pause while a
+    step reads the prompts that came together.
+    """
+    scheduler = config.scheduler_config
+    if scheduler.enable_chunked_prefill and config.speculative_config is None:
+        most = scheduler.max_num_seqs + _PROMPT_TOKENS_A_STEP  # a token for each sequence, and some for prompts
+        scheduler.max_num_scheduled_tokens = min(most, scheduler.max_num_batched_tokens)
 
 
 @contextmanager

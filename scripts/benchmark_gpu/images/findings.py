@@ -4,7 +4,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
+
+Kind: TypeAlias = Literal["image", "unet", "vae"]
+"""Whole images, calls of the UNet, or decoding."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,7 @@ class Floors:
 class Row:
     """One thing that was timed in one way."""
 
-    what: Literal["image", "unet", "vae"]
-    """Whole images, calls of the UNet, or decoding."""
+    what: Kind
     name: str
     """The way."""
     images: int

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 
-from benchmark_gpu.images.findings import Findings, Floors, Row
+from benchmark_gpu.images.findings import Findings, Floors, Kind, Row
 from benchmark_gpu.images.model import PROMPT
 from benchmark_gpu.images.timing import Rates, Timing, operations, rates, timed
 from benchmark_gpu.images.variants import PLAIN, VARIANTS, Variant
@@ -65,21 +66,30 @@ class Measurement:
         self._floors()
         self._unet_calls(PLAIN, self._pipeline.unet, self._effort.counts)
         self._whole_image(PLAIN)
+        self._decoding(PLAIN)
         self._engines_model()
         torch.compiler.set_stance("default")  # one that compiles has let nothing be compiled since it was ready
         if self._effort.with_compile:
-            self._unet_calls(
-                f"{PLAIN}, blocks compiled", with_compiled_blocks(self._pipeline.unet), self._effort.counts
-            )
+            self._compiled_blocks()
         if self._effort.only_engine:
             return
         self._without_fused_attention()
         for variant in VARIANTS:
-            if variant.is_compiled and not self._effort.with_compile:
-                continue
+            if self._effort.with_compile or not variant.is_compiled:
+                self.variant(variant)
+
+    def _compiled_blocks(self) -> None:
+        name = f"{PLAIN}, blocks compiled"
+        with self._told("unet", name):
+            self._unet_calls(name, with_compiled_blocks(self._pipeline.unet), self._effort.counts)
+
+    def variant(self, variant: Variant) -> None:
+        """The plain pipeline with one optimisation more."""
+        with self._told("unet", variant.name):
             variant.apply(self._pipeline)
             self._unet_calls(variant.name, self._pipeline.unet, self._counts(variant), is_compiled=variant.is_compiled)
             self._whole_image(variant.name)
+            self._decoding(variant.name)
 
     def _floors(self) -> None:
         self._say("what the chip reaches, and what a step takes of it")
@@ -113,7 +123,8 @@ class Measurement:
             self._time(row, lambda: call(unet, inputs))  # noqa: B023
             if self._device.type == "cuda":
                 graphed = GraphedUNet(unet)
-                self._time(replace(row, name=f"{name}, CUDA graph"), lambda: graphed(inputs), warm_up=3)  # noqa: B023
+                graph = replace(row, name=f"{name}, CUDA graph")
+                self._time(graph, lambda: graphed(inputs), warm_up=3, is_valid=lambda: graphed.recorded > 0)  # noqa: B023
                 graphed.release()
 
     def _whole_image(self, name: str) -> None:
@@ -133,15 +144,16 @@ class Measurement:
             ).images
 
         self._time(Row("image", f"pipeline, {name}", 1), draw, repeats=2, picture=lambda: pictures[0])
-        self._time(Row("vae", name, 1), self._decoding())
+        if name == PLAIN and pictures:
+            self._reference = pictures[0]
 
-    def _decoding(self) -> Callable[[], object]:
+    def _decoding(self, name: str) -> None:
         vae = self._pipeline.vae
         if vae.dtype == torch.float16:
             vae.to(torch.float32)  # as the pipeline does for each image, and the engine once
         side = self._effort.side // 8
         latents = torch.randn(1, 4, side, side, device=self._device, dtype=vae.dtype)
-        return lambda: vae.decode(latents, return_dict=False)
+        self._time(Row("vae", name, 1), lambda: vae.decode(latents, return_dict=False))
 
     def _engines_model(self) -> None:
         """What the image engine does for requests that came together, in each of its ways; without its queue and PNG
@@ -150,19 +162,18 @@ class Measurement:
         for name, settings in self._ways().items():
             self._say(f"{name}: getting ready")
             began = time.perf_counter()
-            try:
+            with self._told("image", name):
                 model = ImageModel.of(self._pipeline, settings, self._device)
-            except (SetupError, RuntimeError) as error:
-                self._findings.add(Row("image", name, self._effort.counts[0], error=first_line(error)))
-                continue
-            ready_after = None if settings.compile == "off" else time.perf_counter() - began
-            for count in self._effort.counts:
-                self._say(f"{name}: {count} at a time")
-                self._time_model(Row("image", name, count, ready_after=ready_after), model)
-            if settings.compile == "off":
-                cut = f"{name}, no guidance in the last {1 - UNGUIDED_AFTER:.0%}"
-                self._time_model(Row("image", cut, 1), model, UNGUIDED_AFTER)
-            model.denoiser.release_graphs()
+                ready_after = None if settings.compile == "off" else time.perf_counter() - began
+                for count in self._effort.counts:
+                    self._say(f"{name}: {count} at a time")
+                    self._time_model(Row("image", name, count, ready_after=ready_after), model)
+                model.denoiser.release_graphs()
+                if settings.compile != "model":  # which is compiled for guided steps alone
+                    for count in self._ends():
+                        cut = Row("image", f"{name}, no guidance in the last {1 - UNGUIDED_AFTER:.0%}", count)
+                        self._time_model(cut, model, UNGUIDED_AFTER)
+                model.denoiser.release_graphs()
 
     def _ways(self) -> dict[str, ModelSettings]:
         """The settings that make a difference, by the name of the row."""
@@ -190,8 +201,10 @@ class Measurement:
 
     def _counts(self, variant: Variant) -> Sequence[int]:
         """Compiling takes a minute and a half for each: only for the fewest and the most."""
-        counts = self._effort.counts
-        return sorted({counts[0], counts[-1]}) if variant.is_compiled else counts
+        return self._ends() if variant.is_compiled else self._effort.counts
+
+    def _ends(self) -> Sequence[int]:
+        return sorted({min(self._effort.counts), max(self._effort.counts)})
 
     def _draw(self, model: ImageModel, count: int, guided_part: float = 1.0) -> list[Image.Image]:
         """As the engine's loop does it, with requests that come together."""
@@ -232,6 +245,14 @@ class Measurement:
             guidance=None,
         )
 
+    @contextmanager
+    def _told(self, what: Kind, name: str) -> Iterator[None]:
+        """A way that cannot be had is noted as such, and the rest goes on."""
+        try:
+            yield
+        except (SetupError, RuntimeError) as error:  # a compiler's, and memory that is not there, too
+            self._findings.add(Row(what, name, self._effort.counts[0], error=first_line(error)))
+
     def _time(
         self,
         row: Row,
@@ -240,18 +261,20 @@ class Measurement:
         repeats: int | None = None,
         warm_up: int = 1,
         picture: Callable[[], Image.Image] | None = None,
+        is_valid: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Times something and notes it; what fails is noted, too, and the rest goes on."""
+        """Times something and notes it; what fails, or was not what it is called, is noted as that."""
         try:
             with torch.inference_mode():
                 timing: Timing = timed(run, self._device, repeats or self._effort.repeats, warm_up)
-        except RuntimeError as error:  # memory that is not there, too
+        except RuntimeError as error:
             self._findings.add(replace(row, error=first_line(error)))
             return
+        if not is_valid():
+            self._findings.add(replace(row, error="not possible"))
+            return
         row = replace(row, seconds=timing.seconds, peak_bytes=timing.peak)
-        if picture is not None:
-            if self._reference is None:
-                self._reference = picture()
+        if picture is not None and self._reference is not None:
             row = replace(row, psnr=psnr(self._reference, picture()))
         self._findings.add(row)
 

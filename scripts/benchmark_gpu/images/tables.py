@@ -8,7 +8,10 @@ from benchmarks.report import Report, Table, spread
 
 _GIB = 2**30
 _READY = "ready after, s"
-_READY_NOTE = f"`{_READY}`: until all was compiled, with what was compiled before in this run kept."
+_NOTE = (
+    "Ratios are those of images/s. Rows without CUDA graphs depend on the processor more than on the GPU. "
+    f"`{_READY}`: until all was compiled, with what was compiled before in this run kept."
+)
 
 
 def build(findings: Findings, report: Report, what: str) -> None:
@@ -33,22 +36,17 @@ def build(findings: Findings, report: Report, what: str) -> None:
 def _in_short(title: str, rows: Sequence[Row]) -> Table:
     """A line for each way: an image alone, and as many as there are at a time."""
     plain, most = _rate(rows[0]), _counts(rows)[-1]
-    table = Table(title, ["", "one image, s", f"images/s, {most} at a time", "ratio to the plain pipeline", _READY])
+    together = f"{most} at a time"
+    columns = ["", "one image, s", "ratio to the plain pipeline", f"images/s, {together}", f"ratio, {together}", _READY]
+    table = Table(title, columns if most > 1 else [*columns[:3], _READY], notes=[_NOTE])
     for name in dict.fromkeys(row.name for row in rows):
-        by_count = {row.images: row for row in rows if row.name == name and row.seconds}
-        alone, together = by_count.get(1), by_count.get(most)
-        ratios = [f"{_rate(row) / plain:.2f}" for row in (alone, together if most > 1 else None) if row and plain]
+        by_count = {row.images: row for row in rows if row.name == name}
+        alone, all_of_them = (_rate(by_count[count]) if count in by_count else 0.0 for count in (1, most))
+        cells = [name, _number(1 / alone if alone else 0), _ratio(alone, plain)]
+        if most > 1:
+            cells += [_number(all_of_them), _ratio(all_of_them, plain)]
         ready = next((row.ready_after for row in by_count.values() if row.ready_after is not None), None)
-        table.rows.append(
-            [
-                name,
-                f"{1 / _rate(alone):.2f}" if alone else "",
-                f"{_rate(together):.2f}" if together else "",
-                ", ".join(ratios),
-                _seconds(ready),
-            ]
-        )
-    table.notes.append(f"Ratios are those of images/s, with one and with {most} at a time. {_READY_NOTE}")
+        table.rows.append([*cells, _seconds(ready)])
     return table
 
 
@@ -69,7 +67,7 @@ def _images(title: str, rows: Sequence[Row]) -> Table:
                 str(row.images),
                 spread(row.seconds),
                 f"{rate:.2f}",
-                f"{rate / plain:.2f}" if plain else "",
+                _ratio(rate, plain),
                 f"{row.peak_bytes / _GIB:.1f}",
                 "the same" if row.psnr is None else f"{row.psnr:.1f} dB",
             ]
@@ -87,9 +85,10 @@ def _calls(title: str, rows: Sequence[Row]) -> Table:
     for name in dict.fromkeys(row.name for row in rows):
         by_count = {row.images: row for row in rows if row.name == name}
         table.rows.append([name, *(_milliseconds(by_count.get(count)) for count in counts)])
-    compiled = {row.images: row.ready_after for row in rows if row.ready_after is not None}
     table.notes += [
-        f"Compiling for {count} at a time took {_seconds(seconds)} s." for count, seconds in compiled.items()
+        f"{row.name}: compiled for {row.images} at a time in {_seconds(row.ready_after)} s."
+        for row in rows
+        if row.ready_after is not None and not row.name.endswith("CUDA graph")  # which needs no compiling of its own
     ]
     return table
 
@@ -101,9 +100,9 @@ def _add_floors(table: Table, floors: Floors, counts: Sequence[int]) -> None:
     table.rows.append(["floor: reading the weights", *[f"{1000 * reading:.1f}"] * len(counts)])
     table.notes.insert(
         0,
-        f"The floors: {floors.step_operations / 1e12:.2f} TFLOP for each image at the "
-        f"{floors.operations_per_second / 1e12:.0f} TFLOP/s of one large matrix product, and "
-        f"{floors.unet_bytes / _GIB:.2f} GiB of weights at the {floors.bytes_per_second / 1e12:.2f} TB/s that "
+        f"The floors: {floors.step_operations / 1e12:.4g} TFLOP for each image at the "
+        f"{floors.operations_per_second / 1e12:.3g} TFLOP/s of one large matrix product, and "
+        f"{floors.unet_bytes / _GIB:.3g} GiB of weights at the {floors.bytes_per_second / 1e12:.3g} TB/s that "
         "a copy reads and writes together; both measured in this run.",
     )
 
@@ -115,6 +114,15 @@ def _counts(rows: Sequence[Row]) -> list[int]:
 def _rate(row: Row) -> float:
     """Images a second; 0 where nothing was measured."""
     return row.images / statistics.median(row.seconds) if row.seconds else 0.0
+
+
+def _ratio(rate: float, plain: float) -> str:
+    return _number(rate / plain) if plain else ""
+
+
+def _number(value: float) -> str:
+    """Empty where nothing was measured."""
+    return f"{value:.2f}" if value else ""
 
 
 def _seconds(value: float | None) -> str:

@@ -75,6 +75,11 @@ class GraphedUNet:
             graph = self._recorded(shapes, inputs)
         return call(self._unet, inputs) if graph is None else graph.replay(inputs)
 
+    @property
+    def recorded(self) -> int:
+        """Graphs that there are."""
+        return len(self._graphs)
+
     def release(self) -> None:
         """Gives the memory of all graphs back; they are recorded again when they are needed."""
         self._graphs: OrderedDict[_Shapes, _Graph] = OrderedDict()
