@@ -1,6 +1,7 @@
 """What the GPU benchmark of images measured is told in tables."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from benchmark_gpu.images import tables
@@ -55,7 +56,13 @@ def test_without_the_plain_pipelines_time_there_are_no_ratios() -> None:
     rows = [Row("image", "pipeline", 1, error="out of memory"), Row("image", "engine", 1, [2.0])]
     short, whole = tables_of(Findings(None, rows=rows))
     assert short.rows == [["pipeline", "", "", ""], ["engine", "2.00", "", ""]]
-    assert whole.rows[1][3:5] == ["0.50", ""]
+    assert whole.rows[1][3:] == ["0.50", "", "0.0", ""]
+
+
+def test_a_picture_is_the_same_or_so_alike_or_was_not_compared() -> None:
+    compared = [replace(PLAIN, is_compared=True, psnr=psnr) for psnr in (None, 59.96)]
+    _, whole = tables_of(Findings(None, rows=[*compared, PLAIN]))
+    assert [row[-1] for row in whole.rows] == ["the same", "60.0 dB", ""]
 
 
 def test_calls_that_are_compiled_say_how_long_that_took() -> None:

@@ -12,6 +12,7 @@ from benchmark_gpu.images.findings import Findings, Row
 from benchmark_gpu.images.measurement import Effort, Measurement
 from benchmark_gpu.images.model import make_pipeline
 from benchmark_gpu.images.variants import VARIANTS, Variant
+from image_engine.graphs import UNetInputs, call
 from tiny_models.sdxl_pipeline import BASE, build_unet, build_vae
 
 CPU = torch.device("cpu")
@@ -97,6 +98,23 @@ def test_compiling_is_timed_apart_from_what_is_compiled(pipeline: StableDiffusio
     assert all(row.ready_after is not None and row.ready_after > 0 for row in calls)
 
 
+def test_what_cannot_be_compiled_for_one_count_is_told_for_that_one(
+    pipeline: StableDiffusionXLPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(unet: object, inputs: UNetInputs) -> torch.Tensor:
+        if len(inputs.sample) > 2:
+            raise RuntimeError("no compiler for that many")
+        return call(unet, inputs)
+
+    monkeypatch.setattr(measurement, "call", failing)
+    findings = Findings(None)
+    effort = Effort(64, 2, [1, 4], repeats=1, with_compile=True, only_engine=False)
+    run = Measurement(pipeline, CPU, effort, findings, lambda told: None)
+    run.variant(Variant("+ as it is", lambda pipeline: None, is_compiled=True))
+    told = [(row.what, row.images, row.error) for row in findings.rows]
+    assert told == [("unet", 1, ""), ("unet", 4, "no compiler for that many"), ("image", 1, ""), ("vae", 1, "")]
+
+
 def test_without_the_plain_pipelines_picture_none_is_compared(
     pipeline: StableDiffusionXLPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,4 +125,4 @@ def test_without_the_plain_pipelines_picture_none_is_compared(
     plain, engine, *_ = [row for row in measured(pipeline) if row.what == "image"]
     assert plain.error == "no memory"
     assert engine.seconds
-    assert engine.psnr is None
+    assert not engine.is_compared

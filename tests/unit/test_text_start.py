@@ -83,6 +83,7 @@ def scheduled_tokens(configurations: list[VllmConfig], **changes: Any) -> tuple[
 
 def test_on_a_cpu_a_step_takes_few_prompt_tokens_beside_one_for_each_sequence(configurations: list[VllmConfig]) -> None:
     assert scheduled_tokens(configurations) == (300 + 128, 2048)
+    assert scheduled_tokens(configurations, max_num_seqs=16) == (384, 2048)
     assert scheduled_tokens(configurations, max_num_seqs=2000) == (2048, 2048)
 
 
@@ -92,9 +93,17 @@ def test_on_a_cpu_a_step_takes_few_prompt_tokens_beside_one_for_each_sequence(co
         ({"max_num_scheduled_tokens": 700}, (700, 2048)),
         ({"max_num_batched_tokens": 4096}, (None, 4096)),
         ({"enable_chunked_prefill": False}, (None, 2048)),  # a prompt is read in one step then, however long
+        ({"disable_chunked_mm_input": True}, (None, 2048)),
     ],
 )
 def test_how_many_tokens_a_step_takes_can_be_set(
     asked_for: dict[str, Any], taken: tuple[int | None, int], configurations: list[VllmConfig]
 ) -> None:
     assert scheduled_tokens(configurations, **asked_for) == taken
+
+
+def test_an_engine_that_takes_anothers_place_has_the_same_bound(configurations: list[VllmConfig]) -> None:
+    same = arguments()
+    for fork in (True, False):
+        start_engine(same, fork=fork)
+    assert [one.scheduler_config.max_num_scheduled_tokens for one in configurations] == [428, 428]

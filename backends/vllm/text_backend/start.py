@@ -9,6 +9,7 @@ runs inside the scheduler's process instead, and the first engine of this proces
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from copy import copy
 
 import torch
 from vllm import envs
@@ -28,7 +29,8 @@ from text_backend.pacing import hand_out_whole_steps
 _WORKER_IN_SCHEDULER = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 _HANDSHAKE_TIMEOUT = 60  # seconds
-_PROMPT_TOKENS_A_STEP = 128  # on a CPU, at least
+_TOKENS_A_STEP = 384  # on a CPU, at most, unless
+_PROMPT_TOKENS_A_STEP = 128  # would be fewer beside a token for each sequence
 
 
 def start_engine(args: AsyncEngineArgs, *, fork: bool) -> AsyncLLM:
@@ -49,7 +51,7 @@ def start_engine(args: AsyncEngineArgs, *, fork: bool) -> AsyncLLM:
             args.distributed_executor_backend = _WORKER_IN_SCHEDULER
         has_bound = args.max_num_scheduled_tokens is not None or args.max_num_batched_tokens is not None
         # Without it vLLM would take 2048 prompt tokens a step on any GPU, where `vllm serve` takes 8192 on an H100.
-        config = args.create_engine_config(UsageContext.OPENAI_API_SERVER)
+        config = copy(args).create_engine_config(UsageContext.OPENAI_API_SERVER)  # it writes what it decides into them
         if current_platform.is_cpu() and not has_bound:
             _bound_steps(config)
         if is_one_process:
@@ -80,12 +82,13 @@ def fits_one_process(args: AsyncEngineArgs) -> bool:
 def _bound_steps(config: VllmConfig) -> None:
     """A step takes fewer prompt tokens than vLLM would have it take, so that streams do not wait long for one.
 
-    What a CPU computes takes as long in several steps. vLLM's 2048 tokens are many for it: all streams pause while a
-    step reads the prompts that came together.
+    vLLM's 2048 tokens are many for a CPU: all streams pause while a step reads the prompts that came together. Prompts
+    that must not be split, or only at whole blocks, are left to vLLM.
     """
-    scheduler = config.scheduler_config
-    if scheduler.enable_chunked_prefill and config.speculative_config is None:
-        most = scheduler.max_num_seqs + _PROMPT_TOKENS_A_STEP  # a token for each sequence, and some for prompts
+    scheduler, model = config.scheduler_config, config.model_config
+    can_split = scheduler.enable_chunked_prefill and not scheduler.disable_chunked_mm_input and not model.is_hybrid
+    if can_split and config.speculative_config is None:
+        most = max(_TOKENS_A_STEP, scheduler.max_num_seqs + _PROMPT_TOKENS_A_STEP)
         scheduler.max_num_scheduled_tokens = min(most, scheduler.max_num_batched_tokens)
 
 

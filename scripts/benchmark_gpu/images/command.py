@@ -64,7 +64,9 @@ def images(
         finally:
             tables.build(findings, report, f"{side}x{side}, {steps} steps, guidance 7.5")
 
-    failure = run(measure)
-    if report.tables:
-        deliver(report, output)
+    try:
+        failure = run(measure)
+    finally:  # also of a run that ends with an error that nobody has thought of
+        if report.tables:
+            deliver(report, output)
     sys.exit(failure)

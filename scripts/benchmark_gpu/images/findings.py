@@ -38,8 +38,10 @@ class Row:
     """The most memory that PyTorch kept."""
     ready_after: float | None = None
     """Seconds that compiling took, where something is compiled."""
+    is_compared: bool = False
+    """Whether the first picture was laid beside the plain pipeline's."""
     psnr: float | None = None
-    """Of the first picture beside the plain pipeline's, dB; None: the same, or no picture."""
+    """How alike they were, dB; None: the same, pixel for pixel."""
     error: str = ""
     """Why there are no seconds."""
 

@@ -117,8 +117,12 @@ class Measurement:
             self._say(f"{name}: the UNet, {count} at a time")
             row = Row("unet", name, count)
             if is_compiled:
-                with torch.inference_mode():
-                    compiling = timed(lambda: call(unet, inputs), self._device, 1, warm_up=0)  # noqa: B023
+                try:
+                    with torch.inference_mode():
+                        compiling = timed(lambda: call(unet, inputs), self._device, 1, warm_up=0)  # noqa: B023
+                except RuntimeError as error:
+                    self._findings.add(replace(row, error=first_line(error)))
+                    continue
                 row = replace(row, ready_after=compiling.median)
             self._time(row, lambda: call(unet, inputs))  # noqa: B023
             if self._device.type == "cuda":
@@ -169,10 +173,9 @@ class Measurement:
                     self._say(f"{name}: {count} at a time")
                     self._time_model(Row("image", name, count, ready_after=ready_after), model)
                 model.denoiser.release_graphs()
-                if settings.compile != "model":  # which is compiled for guided steps alone
-                    for count in self._ends():
-                        cut = Row("image", f"{name}, no guidance in the last {1 - UNGUIDED_AFTER:.0%}", count)
-                        self._time_model(cut, model, UNGUIDED_AFTER)
+                for count in self._counts_of_cut_guidance(settings):
+                    cut = Row("image", f"{name}, no guidance in the last {1 - UNGUIDED_AFTER:.0%}", count)
+                    self._time_model(cut, model, UNGUIDED_AFTER)
                 model.denoiser.release_graphs()
 
     def _ways(self) -> dict[str, ModelSettings]:
@@ -190,6 +193,16 @@ class Measurement:
             name = f"engine's model, {'CUDA graphs, ' if on_gpu else ''}{part} compiled"
             ways[name] = plain.model_copy(update={"cuda_graphs": True, "compile": part})
         return ways
+
+    def _counts_of_cut_guidance(self, settings: ModelSettings) -> Sequence[int]:
+        """Those for whose steps without guidance the model is ready: a single row is compiled apart, and `model` is
+        compiled for guided steps.
+        """
+        return {
+            "off": self._ends(),
+            "blocks": [count for count in self._ends() if count > 1],
+            "model": [],
+        }[settings.compile]
 
     def _time_model(self, row: Row, model: ImageModel, guided_part: float = 1.0) -> None:
         pictures: list[Image.Image] = []
@@ -275,7 +288,7 @@ class Measurement:
             return
         row = replace(row, seconds=timing.seconds, peak_bytes=timing.peak)
         if picture is not None and self._reference is not None:
-            row = replace(row, psnr=psnr(self._reference, picture()))
+            row = replace(row, is_compared=True, psnr=psnr(self._reference, picture()))
         self._findings.add(row)
 
 

@@ -69,7 +69,7 @@ def _images(title: str, rows: Sequence[Row]) -> Table:
                 f"{rate:.2f}",
                 _ratio(rate, plain),
                 f"{row.peak_bytes / _GIB:.1f}",
-                "the same" if row.psnr is None else f"{row.psnr:.1f} dB",
+                _likeness(row),
             ]
         )
     table.notes.append(
@@ -105,6 +105,12 @@ def _add_floors(table: Table, floors: Floors, counts: Sequence[int]) -> None:
         f"{floors.unet_bytes / _GIB:.3g} GiB of weights at the {floors.bytes_per_second / 1e12:.3g} TB/s that "
         "a copy reads and writes together; both measured in this run.",
     )
+
+
+def _likeness(row: Row) -> str:
+    if not row.is_compared:
+        return ""
+    return "the same" if row.psnr is None else f"{row.psnr:.1f} dB"
 
 
 def _counts(rows: Sequence[Row]) -> list[int]:

@@ -92,9 +92,9 @@ def _each_token(results: Sequence[Result], baseline: str) -> Iterator[list[str]]
         if result.contender == HTTP + EACH_TOKEN:
             floor = by_place.get((FLOOR, result.streams))
             least = statistics.median(floor.values("tokens_per_second")) if floor else math.inf
-            theirs = by_place[baseline, result.streams].values("tokens_per_second")
             ratios = [
-                mine / min(its, least) for mine, its in zip(result.values("tokens_per_second"), theirs, strict=True)
+                mine.tokens_per_second / min(its.tokens_per_second, least)
+                for mine, its in zip(result.samples, result.baseline, strict=True)
             ]
             title = f"tokens/s, to the slower of {baseline} and {FLOOR}" if floor else "tokens/s"
             yield _row(title, result.contender, str(result.streams), ratios, 0.85, at_most=False)
