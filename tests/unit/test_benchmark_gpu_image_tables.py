@@ -66,8 +66,8 @@ def test_a_picture_is_the_same_or_so_alike_or_was_not_compared() -> None:
 
 
 def test_calls_that_are_compiled_say_how_long_that_took() -> None:
-    names = ("compiled", "compiled, CUDA graph")
-    rows = [Row("unet", name, count, [0.1], ready_after=86.0 - count) for name in names for count in (1, 8)]
+    rows = [Row("unet", "compiled", count, [0.1], ready_after=86.0 - count) for count in (1, 8)]
+    rows += [Row("unet", "compiled, CUDA graph", count, [0.1]) for count in (1, 8)]  # of what was compiled
     (table,) = tables_of(Findings(None, rows=rows))
     assert table.notes == ["compiled: compiled for 1 at a time in 85 s.", "compiled: compiled for 8 at a time in 78 s."]
 

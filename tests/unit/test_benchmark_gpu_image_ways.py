@@ -30,6 +30,15 @@ def measured(pipeline: StableDiffusionXLPipeline, *, steps: int = 2, only_engine
     return findings.rows
 
 
+def compiled(pipeline: StableDiffusionXLPipeline, counts: Sequence[int]) -> Sequence[Row]:
+    """Of a variant that compiles, as far as the measurement knows."""
+    findings = Findings(None)
+    effort = Effort(64, 2, counts, repeats=1, with_compile=True, only_engine=False)
+    run = Measurement(pipeline, CPU, effort, findings, lambda told: None)
+    run.variant(Variant("+ as it is", lambda pipeline: None, is_compiled=True))
+    return findings.rows
+
+
 def test_the_base_size_is_stable_diffusion_xls() -> None:
     with torch.device("meta"):
         parts = build_unet(BASE), build_vae(BASE)
@@ -38,14 +47,14 @@ def test_the_base_size_is_stable_diffusion_xls() -> None:
 
 
 def test_variants_change_the_pipeline(pipeline: StableDiffusionXLPipeline) -> None:
-    channels_last, fused, compiled = VARIANTS
+    channels_last, fused, whole_compiled = VARIANTS
     convolutions = (pipeline.unet.conv_in.weight, pipeline.vae.decoder.conv_in.weight)
     channels_last.apply(pipeline)
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in convolutions)
     fused.apply(pipeline)
     assert any(name.endswith("to_qkv") for name, _ in pipeline.unet.named_modules())
     plain_decode = pipeline.vae.decode
-    compiled.apply(pipeline)  # compiles at the first call
+    whole_compiled.apply(pipeline)  # compiles at the first call
     assert pipeline.unet._compiled_call_impl is not None
     assert pipeline.vae.decode is not plain_decode
 
@@ -89,11 +98,7 @@ def test_what_cannot_be_done_is_told_and_the_rest_goes_on(
 
 
 def test_compiling_is_timed_apart_from_what_is_compiled(pipeline: StableDiffusionXLPipeline) -> None:
-    findings = Findings(None)
-    effort = Effort(64, 2, [1, 2, 4], repeats=1, with_compile=True, only_engine=False)
-    run = Measurement(pipeline, CPU, effort, findings, lambda told: None)
-    run.variant(Variant("+ as it is", lambda pipeline: None, is_compiled=True))
-    calls = [row for row in findings.rows if row.what == "unet"]
+    calls = [row for row in compiled(pipeline, [1, 2, 4]) if row.what == "unet"]
     assert [row.images for row in calls] == [1, 4]  # each compiles
     assert all(row.ready_after is not None and row.ready_after > 0 for row in calls)
 
@@ -107,11 +112,7 @@ def test_what_cannot_be_compiled_for_one_count_is_told_for_that_one(
         return call(unet, inputs)
 
     monkeypatch.setattr(measurement, "call", failing)
-    findings = Findings(None)
-    effort = Effort(64, 2, [1, 4], repeats=1, with_compile=True, only_engine=False)
-    run = Measurement(pipeline, CPU, effort, findings, lambda told: None)
-    run.variant(Variant("+ as it is", lambda pipeline: None, is_compiled=True))
-    told = [(row.what, row.images, row.error) for row in findings.rows]
+    told = [(row.what, row.images, row.error) for row in compiled(pipeline, [1, 4])]
     assert told == [("unet", 1, ""), ("unet", 4, "no compiler for that many"), ("image", 1, ""), ("vae", 1, "")]
 
 

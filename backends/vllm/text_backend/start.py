@@ -29,8 +29,8 @@ from text_backend.pacing import hand_out_whole_steps
 _WORKER_IN_SCHEDULER = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 _HANDSHAKE_TIMEOUT = 60  # seconds
-_TOKENS_A_STEP = 384  # on a CPU, at most, unless
-_PROMPT_TOKENS_A_STEP = 128  # would be fewer beside a token for each sequence
+_TOKENS_A_STEP = 384  # on a CPU, at most, or
+_PROMPT_TOKENS_A_STEP = 128  # beside a token for each sequence, if that is more
 
 
 def start_engine(args: AsyncEngineArgs, *, fork: bool) -> AsyncLLM:
@@ -49,11 +49,10 @@ def start_engine(args: AsyncEngineArgs, *, fork: bool) -> AsyncLLM:
         is_one_process = fits_one_process(args)
         if is_one_process:
             args.distributed_executor_backend = _WORKER_IN_SCHEDULER
-        has_bound = args.max_num_scheduled_tokens is not None or args.max_num_batched_tokens is not None
         # Without it vLLM would take 2048 prompt tokens a step on any GPU, where `vllm serve` takes 8192 on an H100.
         config = copy(args).create_engine_config(UsageContext.OPENAI_API_SERVER)  # it writes what it decides into them
-        if current_platform.is_cpu() and not has_bound:
-            _bound_steps(config)
+        if current_platform.is_cpu():
+            _bound_steps(args, config)
         if is_one_process:
             settings.enter_context(_openmp_threads(config))
             settings.enter_context(_start_method("fork" if fork else "spawn"))
@@ -79,12 +78,15 @@ def fits_one_process(args: AsyncEngineArgs) -> bool:
     )
 
 
-def _bound_steps(config: VllmConfig) -> None:
+def _bound_steps(args: AsyncEngineArgs, config: VllmConfig) -> None:
     """A step takes fewer prompt tokens than vLLM would have it take, so that streams do not wait long for one.
 
-    vLLM's 2048 tokens are many for a CPU: all streams pause while a step reads the prompts that came together. Prompts
-    that must not be split, or only at whole blocks, are left to vLLM.
+    vLLM's 2048 tokens are many for a CPU: all streams pause while a step reads the prompts that came together. What
+    the model's own arguments bound stays as it is, and prompts that must not be split, or only at whole blocks, are
+    left to vLLM.
     """
+    if args.max_num_scheduled_tokens is not None or args.max_num_batched_tokens is not None:
+        return
     scheduler, model = config.scheduler_config, config.model_config
     can_split = scheduler.enable_chunked_prefill and not scheduler.disable_chunked_mm_input and not model.is_hybrid
     if can_split and config.speculative_config is None:

@@ -37,7 +37,7 @@ class Row:
     peak_bytes: int = 0
     """The most memory that PyTorch kept."""
     ready_after: float | None = None
-    """Seconds that compiling took, where something is compiled."""
+    """Seconds that compiling took, where this is what compiled something."""
     is_compared: bool = False
     """Whether the first picture was laid beside the plain pipeline's."""
     psnr: float | None = None

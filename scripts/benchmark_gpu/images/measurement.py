@@ -80,12 +80,12 @@ class Measurement:
 
     def _compiled_blocks(self) -> None:
         name = f"{PLAIN}, blocks compiled"
-        with self._told("unet", name):
+        with self._told(self._first("unet", name)):
             self._unet_calls(name, with_compiled_blocks(self._pipeline.unet), self._effort.counts)
 
     def variant(self, variant: Variant) -> None:
         """The plain pipeline with one optimisation more."""
-        with self._told("unet", variant.name):
+        with self._told(self._first("unet", variant.name)):
             variant.apply(self._pipeline)
             self._unet_calls(variant.name, self._pipeline.unet, self._counts(variant), is_compiled=variant.is_compiled)
             self._whole_image(variant.name)
@@ -113,23 +113,24 @@ class Measurement:
 
     def _unet_calls(self, name: str, unet: Any, counts: Sequence[int], *, is_compiled: bool = False) -> None:
         for count in counts:
-            inputs = self._inputs(count)
             self._say(f"{name}: the UNet, {count} at a time")
-            row = Row("unet", name, count)
-            if is_compiled:
-                try:
-                    with torch.inference_mode():
-                        compiling = timed(lambda: call(unet, inputs), self._device, 1, warm_up=0)  # noqa: B023
-                except RuntimeError as error:
-                    self._findings.add(replace(row, error=first_line(error)))
-                    continue
+            self._unet_call(Row("unet", name, count), unet, is_compiled=is_compiled)
+
+    def _unet_call(self, row: Row, unet: Any, *, is_compiled: bool) -> None:
+        """Without a graph and, on a GPU, with one."""
+        inputs = self._inputs(row.images)
+        if is_compiled:
+            with self._told(row), torch.inference_mode():
+                compiling = timed(lambda: call(unet, inputs), self._device, 1, warm_up=0)
                 row = replace(row, ready_after=compiling.median)
-            self._time(row, lambda: call(unet, inputs))  # noqa: B023
-            if self._device.type == "cuda":
-                graphed = GraphedUNet(unet)
-                graph = replace(row, name=f"{name}, CUDA graph")
-                self._time(graph, lambda: graphed(inputs), warm_up=3, is_valid=lambda: graphed.recorded > 0)  # noqa: B023
-                graphed.release()
+            if row.ready_after is None:
+                return
+        self._time(row, lambda: call(unet, inputs))
+        if self._device.type == "cuda":
+            graphed = GraphedUNet(unet)
+            row = replace(row, name=f"{row.name}, CUDA graph", ready_after=None)
+            self._time(row, lambda: graphed(inputs), warm_up=3, is_valid=lambda: graphed.graph_count > 0)
+            graphed.release()
 
     def _whole_image(self, name: str) -> None:
         self._say(f"{name}: a whole image")
@@ -166,7 +167,7 @@ class Measurement:
         for name, settings in self._ways().items():
             self._say(f"{name}: getting ready")
             began = time.perf_counter()
-            with self._told("image", name):
+            with self._told(self._first("image", name)):
                 model = ImageModel.of(self._pipeline, settings, self._device)
                 ready_after = None if settings.compile == "off" else time.perf_counter() - began
                 for count in self._effort.counts:
@@ -216,6 +217,9 @@ class Measurement:
         """Compiling takes a minute and a half for each: only for the fewest and the most."""
         return self._ends() if variant.is_compiled else self._effort.counts
 
+    def _first(self, what: Kind, name: str) -> Row:
+        return Row(what, name, self._effort.counts[0])
+
     def _ends(self) -> Sequence[int]:
         return sorted({min(self._effort.counts), max(self._effort.counts)})
 
@@ -259,12 +263,12 @@ class Measurement:
         )
 
     @contextmanager
-    def _told(self, what: Kind, name: str) -> Iterator[None]:
-        """A way that cannot be had is noted as such, and the rest goes on."""
+    def _told(self, row: Row) -> Iterator[None]:
+        """What cannot be had is noted in place of its time, and the rest goes on."""
         try:
             yield
         except (SetupError, RuntimeError) as error:  # a compiler's, and memory that is not there, too
-            self._findings.add(Row(what, name, self._effort.counts[0], error=first_line(error)))
+            self._findings.add(replace(row, error=first_line(error)))
 
     def _time(
         self,
@@ -277,19 +281,15 @@ class Measurement:
         is_valid: Callable[[], bool] = lambda: True,
     ) -> None:
         """Times something and notes it; what fails, or was not what it is called, is noted as that."""
-        try:
+        with self._told(row):
             with torch.inference_mode():
                 timing: Timing = timed(run, self._device, repeats or self._effort.repeats, warm_up)
-        except RuntimeError as error:
-            self._findings.add(replace(row, error=first_line(error)))
-            return
-        if not is_valid():
-            self._findings.add(replace(row, error="not possible"))
-            return
-        row = replace(row, seconds=timing.seconds, peak_bytes=timing.peak)
-        if picture is not None and self._reference is not None:
-            row = replace(row, is_compared=True, psnr=psnr(self._reference, picture()))
-        self._findings.add(row)
+            if not is_valid():
+                raise RuntimeError("not possible")
+            row = replace(row, seconds=timing.seconds, peak_bytes=timing.peak)
+            if picture is not None and self._reference is not None:
+                row = replace(row, is_compared=True, psnr=psnr(self._reference, picture()))
+            self._findings.add(row)
 
 
 def first_line(error: Exception) -> str:

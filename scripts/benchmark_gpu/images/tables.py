@@ -88,7 +88,7 @@ def _calls(title: str, rows: Sequence[Row]) -> Table:
     table.notes += [
         f"{row.name}: compiled for {row.images} at a time in {_seconds(row.ready_after)} s."
         for row in rows
-        if row.ready_after is not None and not row.name.endswith("CUDA graph")  # which needs no compiling of its own
+        if row.ready_after is not None
     ]
     return table
 

@@ -87,16 +87,18 @@ def _alone(results: Sequence[Result], work: Work) -> Iterator[list[str]]:
 
 def _each_token(results: Sequence[Result], baseline: str) -> Iterator[list[str]]:
     """A response for each token comes near the slower one of the baseline and what the responses' path passes on."""
-    by_place = {(result.contender, result.streams): result for result in results}
+    floors = {
+        result.streams: statistics.median(result.values("tokens_per_second"))
+        for result in results
+        if result.contender == FLOOR
+    }
     for result in results:
         if result.contender == HTTP + EACH_TOKEN:
-            floor = by_place.get((FLOOR, result.streams))
-            least = statistics.median(floor.values("tokens_per_second")) if floor else math.inf
             ratios = [
-                mine.tokens_per_second / min(its.tokens_per_second, least)
+                mine.tokens_per_second / min(its.tokens_per_second, floors.get(result.streams, math.inf))
                 for mine, its in zip(result.samples, result.baseline, strict=True)
             ]
-            title = f"tokens/s, to the slower of {baseline} and {FLOOR}" if floor else "tokens/s"
+            title = f"tokens/s, to the slower of {baseline} and {FLOOR}" if result.streams in floors else "tokens/s"
             yield _row(title, result.contender, str(result.streams), ratios, 0.85, at_most=False)
 
 

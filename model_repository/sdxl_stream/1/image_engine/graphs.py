@@ -76,8 +76,8 @@ class GraphedUNet:
         return call(self._unet, inputs) if graph is None else graph.replay(inputs)
 
     @property
-    def recorded(self) -> int:
-        """Graphs that there are."""
+    def graph_count(self) -> int:
+        """As many are recorded at the moment."""
         return len(self._graphs)
 
     def release(self) -> None:
