@@ -157,6 +157,7 @@ class TextEngine:
         self._is_first_start = False
         llm = await self._answering_engine(may_fork=may_fork)
         try:
+            await asyncio.to_thread(llm.renderer.warmup, _chat_params({}))  # the first chat takes four times as long
             for name, adapter in self._lora_requests.items():
                 await self._try_adapter(llm, name, adapter)
         except BaseException:
@@ -301,7 +302,7 @@ class TextEngine:
         renderer = self._llm.renderer
         try:
             if request.messages is not None:
-                chat = ChatParams(chat_template_kwargs={"add_generation_prompt": True} | request.chat_template_kwargs)
+                chat = _chat_params(request.chat_template_kwargs)
                 _, (prompt,) = await renderer.render_chat_async([request.messages], chat)
             else:
                 raw: dict[str, Any] = {"prompt": request.prompt}
@@ -381,6 +382,10 @@ class TextEngine:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
         self._shut_down_engine()
+
+
+def _chat_params(template_kwargs: dict[str, Any]) -> ChatParams:
+    return ChatParams(chat_template_kwargs={"add_generation_prompt": True} | template_kwargs)
 
 
 def _refusal(request: TextRequest, error: VLLMClientError) -> InvalidArgument:
