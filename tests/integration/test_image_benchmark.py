@@ -4,7 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from benchmarks.images.command import PATHS
+from benchmarks.images.command import CONTENDERS, PATHS
 from conftest import ROOT
 
 
@@ -18,7 +18,7 @@ def test_a_short_run_reports_every_way_to_an_image(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     found = {(result["system"], result["load"]): result for result in json.loads(numbers.read_text())["results"]}
     for load in ("1", "2"):
-        for path in PATHS:
+        for path in CONTENDERS:
             (sample,) = found[path, load]["rounds"]
             assert sample["images_per_second"] > 0
             assert 0 < sample["latency_median"] <= sample["latency_p95"] <= sample["latency_p99"]

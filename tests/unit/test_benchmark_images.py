@@ -6,11 +6,13 @@ import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from benchmarks import load_tools
 from benchmarks.__main__ import app
 from benchmarks.errors import DrawingFailed
 from benchmarks.images import loads, tables
@@ -18,6 +20,7 @@ from benchmarks.images.comparison import Result, Sample, arrival_rates
 from benchmarks.images.endpoints import steps_of
 from benchmarks.images.requests import Arrival, ImageRequest, Work, alike
 from benchmarks.images.systems import Steps
+from benchmarks.images.under_perf_analyzer import UnderPerfAnalyzer
 from benchmarks.rounds import in_turn
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
@@ -60,6 +63,33 @@ async def test_a_closed_loop_has_a_rate_latencies_and_an_occupancy(stagger: floa
     assert load.images_per_step == 4
     # By Little's law there are as many under way as the rate and the time of each make.
     assert load.images_per_second * statistics.fmean(load.latencies) == pytest.approx(4, rel=0.05)
+
+
+async def test_a_closed_loop_of_perf_analyzers_is_counted_as_ours_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = list[list[dict[str, Any]]]()
+
+    def profile(_name: str, _options: Any, requests: list[Any], in_flight: int, _seconds: float) -> list[Any]:
+        """Whole waves, one behind the other; times in nanoseconds."""
+        sent.append(requests)
+        begins = (index // in_flight * 20_000_000 for index in range(len(requests)))
+        return [{"timestamp": begin, "response_timestamps": [begin + 20_000_000]} for begin in begins][::-1]
+
+    monkeypatch.setattr(load_tools, "profile", profile)
+    system = UnderPerfAnalyzer(Sleeper(), "h:1", lambda _: None)
+    load = await system.closed_loop(alike(Work(), random.Random(0)), 4, 0.2)
+    assert list(map(len, sent)) == [4, 44]
+    assert load.images_per_second == pytest.approx(4 / 0.02)
+    assert load.latencies == pytest.approx([0.02] * 36)
+    assert len({str(request["prompt"]) for requests in sent for request in requests}) == 48
+    assert sent[0][0] | {"prompt": [], "seed": []} == {
+        "prompt": [],
+        "width": [256],
+        "height": [256],
+        "num_inference_steps": [8],
+        "guidance_scale": [7.5],
+        "scheduler": ["dpmpp_2m_karras"],
+        "seed": [],
+    }
 
 
 class Failing(Sleeper):

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import page, plots
+from benchmarks import load_tools, page, plots
 from benchmarks.__main__ import app
 from benchmarks.bystanders import Bystanders
 from benchmarks.errors import BenchmarkError
 from benchmarks.report import Report, Table, percentile
 from benchmarks.text import comparison, tables, targets, tools, usage, vllm_serve
-from benchmarks.text.comparison import Effort, Findings, Result, Sample, compare, persistently
+from benchmarks.text.comparison import Effort, Findings, Result, Sample, compare
 from benchmarks.text.contenders import Contender, Work, openai, text_of, triton_grpc, triton_http, unpaced
 
 WORK = Work("Once", 1, 64)
@@ -188,13 +188,13 @@ def test_a_profile_that_is_cut_off_is_measured_again_but_not_for_ever(tmp_path: 
         attempts.append(good_at)
         text = json.dumps({"experiments": [{"requests": [profiled(0, 1)]}]})
         profile.write_text(text if len(attempts) == good_at else text[:40])
-        return tools.read_profile(triton_grpc("h:1", None), profile)
+        return load_tools.read_profile("Triton, gRPC", profile)
 
-    assert persistently(lambda: attempt(3), said.append) == [profiled(0, 1)]
+    assert load_tools.persistently(lambda: attempt(3), said.append) == [profiled(0, 1)]
     assert len(attempts) == 3
     assert said[0].startswith("Triton, gRPC: perf_analyzer's profile cannot be read: ")
     with pytest.raises(BenchmarkError, match="cannot be read"):
-        persistently(lambda: attempt(0), said.append)
+        load_tools.persistently(lambda: attempt(0), said.append)
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:

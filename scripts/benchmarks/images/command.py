@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -17,12 +17,15 @@ from benchmarks.images.comparison import Benchmark, Effort, Result
 from benchmarks.images.in_process import Engine, PlainPipeline
 from benchmarks.images.requests import Work
 from benchmarks.images.systems import System
+from benchmarks.images.under_perf_analyzer import UnderPerfAnalyzer
 from benchmarks.plots import PlotsFolder
 from benchmarks.report import Report
 from launcher.layout import shown
 
 PATHS = (PlainPipeline.name, Engine.name, "sdxl, HTTP", "sdxl, gRPC", "gateway")
 """Every way to an image, as the report calls it, from the barest to the one with most around it."""
+CONTENDERS = (*PATHS, UnderPerfAnalyzer.name)
+"""Those, and one whose closed loop is another program's."""
 _WHOLE_REQUESTS = Path(__file__).with_name("whole_request_batching")
 _QUICK_SECONDS, _QUICK_ARRIVALS = 4.0, 10.0
 
@@ -61,8 +64,8 @@ def images(
     require_folder("--json", json_output)
     page.require(short_page, "images")
     for name in contender or ():
-        if name not in PATHS:
-            raise typer.BadParameter(f"{name}: must be one of {', '.join(PATHS)}", param_hint="--contender")
+        if name not in CONTENDERS:
+            raise typer.BadParameter(f"{name}: must be one of {', '.join(CONTENDERS)}", param_hint="--contender")
     concurrencies = counts("--concurrency", concurrency)
     if quick:
         rounds = arrival_rounds = 1
@@ -75,7 +78,7 @@ def images(
         with _server(url, http_url, repository) as target:
             report.machine = machine.describe(target)
             benchmark = Benchmark(effort, bystanders.beside(target), say)
-            asyncio.run(_measure(benchmark, target, {PATHS[0], *(contender or PATHS)}, report, results))
+            asyncio.run(_measure(benchmark, target, {PATHS[0], *(contender or CONTENDERS)}, report, results))
 
     failure = run(measure)
     if report.tables:
@@ -96,7 +99,7 @@ async def _measure(
 ) -> None:
     """All tables, each as soon as it is there. What ran in this process ends before a model more is loaded."""
     async with AsyncExitStack() as stack:
-        systems = await _paths(stack, target, names)
+        systems = await _contenders(stack, target, names, run.say)
         note = await _same_picture(systems, run.effort.work)
         try:
             async for found in comparison.closed_loops(run, systems):
@@ -109,7 +112,7 @@ async def _measure(
                 report.tables.append(layers)
         if not run.effort.arrival_seconds:
             return
-        await _measure_arrivals(run, systems, report, results)
+        await _measure_arrivals(run, [each for each in systems if each.name in PATHS], report, results)
     with extra_model.loaded(target, _WHOLE_REQUESTS, [Path(plain_pipeline.__file__)]) as model:
         async with (
             endpoints.over_grpc(target, "sdxl", "sdxl") as ours,
@@ -142,8 +145,10 @@ async def _compare_batching(run: Benchmark, both: list[System], report: Report, 
         report.tables.append(tables.two_under_arrivals(found, work, rate, comparison.LOAD))
 
 
-async def _paths(stack: AsyncExitStack, target: server.Server, names: set[str]) -> list[System]:
-    """Those of `PATHS` that are wanted and there, in that order; `stack` closes them."""
+async def _contenders(
+    stack: AsyncExitStack, target: server.Server, names: set[str], say: Callable[[str], None]
+) -> list[System]:
+    """Those of `CONTENDERS` that are wanted and there, in that order; `stack` closes them."""
     _, engine, http, grpc, gateway = PATHS
     systems: list[System] = [stack.enter_context(closing(PlainPipeline(target.engine)))]
     if engine in names:
@@ -154,6 +159,9 @@ async def _paths(stack: AsyncExitStack, target: server.Server, names: set[str]) 
         systems.append(await stack.enter_async_context(endpoints.over_grpc(target, "sdxl", grpc)))
     if gateway in names and target.api_url:
         systems.append(await stack.enter_async_context(endpoints.gateway(target)))
+    if UnderPerfAnalyzer.name in names:
+        model = await stack.enter_async_context(endpoints.over_grpc(target, "sdxl", grpc))
+        systems.append(UnderPerfAnalyzer(model, target.grpc_url, say))
     return systems
 
 

@@ -10,6 +10,7 @@ from benchmarks.bystanders import Bystanders
 from benchmarks.images import loads
 from benchmarks.images.requests import ImageRequest, Work, alike, mixed, poisson
 from benchmarks.images.systems import System
+from benchmarks.images.under_perf_analyzer import UnderPerfAnalyzer
 from benchmarks.report import percentile
 from benchmarks.rounds import in_turn
 
@@ -156,8 +157,10 @@ def arrival_rates(ours: float, theirs: float) -> dict[str, float]:
 async def closed_loop(
     run: Benchmark, system: System, requests: Iterator[ImageRequest], in_flight: int, seconds: float
 ) -> Sample:
-    """One system under load. Raises `DrawingFailed`."""
+    """One system under load. Raises `DrawingFailed`, `BenchmarkError`."""
     run.bystanders.restart()
+    if isinstance(system, UnderPerfAnalyzer):
+        return _sample(await system.closed_loop(requests, in_flight, seconds), run)
     return _sample(await loads.closed_loop(system, requests, in_flight, seconds), run)
 
 

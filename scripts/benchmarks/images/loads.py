@@ -10,7 +10,7 @@ from benchmarks.errors import DrawingFailed
 from benchmarks.images.requests import Arrival, ImageRequest
 from benchmarks.images.systems import Steps, System
 
-_LEAST_WAVES = 5
+LEAST_WAVES = 5
 
 
 @dataclass(frozen=True)
@@ -26,31 +26,43 @@ class Load:
 
 
 async def closed_loop(system: System, requests: Iterator[ImageRequest], in_flight: int, seconds: float) -> Load:
-    """There are always `in_flight` requests under way, for some seconds, and for `_LEAST_WAVES` times as many requests.
+    """There are always `in_flight` requests under way, for some seconds, and for `LEAST_WAVES` times as many requests.
 
-    Requests that began together also end together, so that only whole waves of `in_flight` images are counted right:
-    those between the end of the first, which fills the system, and the end of the last but one, which has all of the
-    last one behind it. Raises `DrawingFailed`.
+    Raises `DrawingFailed`.
     """
     done: list[tuple[float, float]] = []  # when, and after how long
     before = await system.steps()
     began = time.perf_counter()
 
     async def keep_sending() -> None:
-        while time.perf_counter() - began < seconds or len(done) < (_LEAST_WAVES - 1) * in_flight:
+        while time.perf_counter() - began < seconds or len(done) < (LEAST_WAVES - 1) * in_flight:
             sent = time.perf_counter()
             await system.draw(next(requests))
             now = time.perf_counter()
             done.append((now, now - sent))
 
     await asyncio.gather(*(keep_sending() for _ in range(in_flight)))
-    steps = await system.steps()
+    return load_of(done, in_flight, occupancy(before, await system.steps()))
+
+
+def load_of(done: Sequence[tuple[float, float]], in_flight: int, images_per_step: float | None) -> Load:
+    """What became of a closed loop.
+
+    Requests that began together also end together, so that only whole waves of `in_flight` images are counted right:
+    those between the end of the first, which fills the system, and the end of the last but one, which has all of the
+    last one behind it.
+
+    Args:
+        done: When each request ended, and after how long, in that order; seconds.
+        in_flight: Requests that were always under way.
+        images_per_step: In the whole of it, on average.
+    """
     waves = len(done) // in_flight - 1
     measured = done[in_flight - 1 : waves * in_flight]
     return Load(
         (len(measured) - 1) / (measured[-1][0] - measured[0][0]),
         [latency for _, latency in measured[1:]],
-        occupancy(before, steps),
+        images_per_step,
     )
 
 

@@ -5,17 +5,15 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import TypeVar
 
 from benchmarks.bystanders import Bystanders
-from benchmarks.errors import TooFewAnswers, UnreadableProfile
+from benchmarks.errors import TooFewAnswers
+from benchmarks.load_tools import persistently
 from benchmarks.report import percentile
 from benchmarks.rounds import in_turn
 from benchmarks.text import tools, usage
 from benchmarks.text.contenders import Contender, Work
 
-_Found = TypeVar("_Found")
-_TRIES = 5
 _LONGEST = 60.0  # seconds of a load
 _SETTLING = 1.0  # seconds between two loads
 # Requests whose responses are timed: as many as fit into this share of the load's time, but no fewer than that.
@@ -161,20 +159,6 @@ def _as_profiled(samples: Sequence[Sample]) -> list[Sample]:
         )
         for sample in samples
     ]
-
-
-def persistently(attempt: Callable[[], _Found], say: Callable[[str], None]) -> _Found:
-    """What a measurement finds that may fail because of its tool.
-
-    Raises:
-        BenchmarkError: It failed otherwise, or too often.
-    """
-    for _ in range(_TRIES - 1):
-        try:
-            return attempt()
-        except UnreadableProfile as error:
-            say(f"{error}: once more")
-    return attempt()
 
 
 def measure(contender: Contender, servers: Collection[int | None], work: Work, streams: int, seconds: float) -> Sample:

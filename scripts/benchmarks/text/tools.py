@@ -4,23 +4,19 @@ notes when each response comes and speaks gRPC.
 
 import itertools
 import json
-import os
 import re
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.errors import BenchmarkError, TooFewAnswers, UnreadableProfile
+from benchmarks import load_tools
+from benchmarks.errors import BenchmarkError, TooFewAnswers
 from benchmarks.text.contenders import Contender, Work
-from launcher.layout import ROOT
 
 _LEAST_WAVES = 3
 _NUMBERS = itertools.cycle(range(0, 10_000_000, 20_000))  # each load's requests begin with another one
-_GRACE = 120.0  # seconds that a tool may take beyond what it was asked for
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ def _http_load(contender: Contender, work: Work, streams: int, seconds: float) -
     variables = {"BENCHMARK_BODY": json.dumps(contender.request(work)), "BENCHMARK_STREAMS": str(streams)}
     variables |= {"BENCHMARK_NUMBER": work.number, "BENCHMARK_FIRST_NUMBER": str(next(_NUMBERS))}
     variables["BENCHMARK_FINISH"] = str(int(contender.tells_finish))
-    return throughput_counted(contender, counted(_run(command, seconds, variables)), streams)
+    return throughput_counted(contender, counted(load_tools.run(command, seconds, variables)), streams)
 
 
 def throughput_counted(contender: Contender, found: dict[str, Any], streams: int) -> Throughput:
@@ -183,59 +179,14 @@ def throughput_of(requests: list[dict[str, Any]], streams: int) -> Throughput:
 
 
 def _profiled(
-    contender: Contender, work: Work, streams: int, requests: int, seconds: float = _GRACE
+    contender: Contender, work: Work, streams: int, requests: int, seconds: float = load_tools.GRACE
 ) -> list[dict[str, Any]]:
-    with tempfile.TemporaryDirectory() as folder:
-        data, profile = Path(folder) / "input.json", Path(folder) / "profile.json"
-        first = next(_NUMBERS)
-        works = [work.numbered(number) for number in range(first, first + requests)]
-        given = [
-            contender.tensors(each) if contender.is_grpc else {"payload": [contender.request(each)]} for each in works
-        ]
-        data.write_text(json.dumps({"data": given}))
-        protocol = (
-            ["-i", "grpc", "--streaming"]
-            if contender.is_grpc
-            else ["--service-kind", "openai", "--endpoint", contender.path]
-        )
-        command = [str(ROOT / "scripts/perf_analyzer"), "-m", "gemma", "-u", contender.host, "--async", *protocol]
-        command += ["--input-data", str(data), "--concurrency-range", str(streams)]
-        command += ["--request-count", str(requests), "--profile-export-file", str(profile)]
-        output = _run(command, seconds, {})
-        if not profile.is_file():
-            raise BenchmarkError(f"{contender.name}: perf_analyzer left no profile: {output[-500:]}")
-        found = read_profile(contender, profile)
-    if not found or not all(request["response_timestamps"] for request in found):
-        raise BenchmarkError(f"{contender.name}: a request of perf_analyzer had no answer: {output[-500:]}")
-    return found
-
-
-def read_profile(contender: Contender, profile: Path) -> list[dict[str, Any]]:
-    """The requests of perf_analyzer's profile.
-
-    Raises:
-        UnreadableProfile: It is cut off, or empty. perf_analyzer 2.51 writes a number for the FP32 output that no
-            response had, out of memory that nothing was put into; a NaN there seems to be what ends the file.
-    """
-    try:
-        return list(json.loads(profile.read_text())["experiments"][0]["requests"])
-    except (ValueError, LookupError) as error:
-        raise UnreadableProfile(f"{contender.name}: perf_analyzer's profile cannot be read: {error}") from error
-
-
-def _run(command: list[str], seconds: float, variables: dict[str, str]) -> str:
-    try:
-        run = subprocess.run(
-            command,
-            env=os.environ | variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",  # a body's end may begin within a character
-            timeout=seconds + _GRACE,
-        )
-    except subprocess.TimeoutExpired as late:
-        raise BenchmarkError(f"{command[0]} did not end within {late.timeout:.0f} s") from None
-    if run.returncode:
-        raise BenchmarkError(f"{command[0]} failed: {(run.stderr or run.stdout)[-500:]}")
-    return run.stdout
+    first = next(_NUMBERS)
+    works = [work.numbered(number) for number in range(first, first + requests)]
+    if contender.is_grpc:
+        protocol, given = ["-i", "grpc", "--streaming"], [contender.tensors(each) for each in works]
+    else:
+        protocol = ["--service-kind", "openai", "--endpoint", contender.path]
+        given = [{"payload": [contender.request(each)]} for each in works]
+    options = ["-m", "gemma", "-u", contender.host, *protocol]
+    return load_tools.profile(contender.name, options, given, streams, seconds)
