@@ -13,6 +13,8 @@ from launcher.layout import ROOT
 
 _Found = TypeVar("_Found")
 
+_PERF_ANALYZER = str(ROOT / "scripts/perf_analyzer")
+_FETCH_TIMEOUT = 600.0  # seconds for perf_analyzer to be there, which the first use installs
 _TRIES = 5
 GRACE = 120.0
 """Seconds that a tool may take beyond what it was asked for."""
@@ -41,8 +43,17 @@ def run(command: Sequence[str], seconds: float, variables: Mapping[str, str] | N
     return ended.stdout
 
 
+def require_perf_analyzer() -> None:
+    """Has perf_analyzer there before anything is measured.
+
+    Raises:
+        BenchmarkError: It cannot be installed, or does not run.
+    """
+    run([_PERF_ANALYZER, "--version"], _FETCH_TIMEOUT)
+
+
 def profile(
-    name: str, options: Sequence[str], requests: Sequence[Mapping[str, Any]], in_flight: int, seconds: float = GRACE
+    name: str, options: Sequence[str], requests: Sequence[Mapping[str, Any]], in_flight: int, seconds: float
 ) -> list[dict[str, Any]]:
     """Sends every request once, `in_flight` of them always under way, with perf_analyzer.
 
@@ -63,13 +74,13 @@ def profile(
     with tempfile.TemporaryDirectory() as folder:
         data, file = Path(folder) / "input.json", Path(folder) / "profile.json"
         data.write_text(json.dumps({"data": requests}))
-        command = [str(ROOT / "scripts/perf_analyzer"), *options, "--async", "--input-data", str(data)]
+        command = [_PERF_ANALYZER, *options, "--async", "--input-data", str(data)]
         command += ["--concurrency-range", str(in_flight), "--request-count", str(len(requests))]
         output = run([*command, "--profile-export-file", str(file)], seconds)
         if not file.is_file():
             raise BenchmarkError(f"{name}: perf_analyzer left no profile: {output[-500:]}")
         found = read_profile(name, file)
-    if not found or not all(request["response_timestamps"] for request in found):
+    if not found or not all(request.get("response_timestamps") for request in found):
         raise BenchmarkError(f"{name}: a request of perf_analyzer had no answer: {output[-500:]}")
     return found
 
@@ -79,11 +90,13 @@ def read_profile(name: str, file: Path) -> list[dict[str, Any]]:
 
     Raises:
         UnreadableProfile: It is cut off, or empty. perf_analyzer 2.51 writes a number for the FP32 output that no
-            response had, out of memory that nothing was put into; a NaN there seems to be what ends the file.
+            response of a text model had, out of memory that nothing was put into; a NaN there seems to be what ends
+            the file.
     """
     try:
-        return list(json.loads(file.read_text(errors="replace"))["experiments"][0]["requests"])
-    except (ValueError, LookupError) as error:
+        text = file.read_text(errors="replace")  # images are in it as they are
+        return list(json.loads(text)["experiments"][0]["requests"])
+    except (ValueError, LookupError, TypeError) as error:
         raise UnreadableProfile(f"{name}: perf_analyzer's profile cannot be read: {error}") from error
 
 

@@ -4,7 +4,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from benchmarks.images.command import CONTENDERS, PATHS
+from benchmarks.images.command import PATHS
+from benchmarks.images.under_perf_analyzer import UnderPerfAnalyzer
 from conftest import ROOT
 
 
@@ -12,13 +13,13 @@ def test_a_short_run_reports_every_way_to_an_image(tmp_path: Path) -> None:
     report, numbers, page = tmp_path / "report.md", tmp_path / "numbers.json", tmp_path / "page.md"
     page.write_text("<!-- images in short --><!-- end of images in short -->\n")
     command = [ROOT / "scripts/benchmark", "images", "--rounds", "1", "--seconds", "1", "--steps", "4"]
-    command += ["--concurrency", "1,2", "--arrival-seconds", "4"]
+    command += ["--concurrency", "1,2", "--arrival-seconds", "4", "--perf-analyzer"]
     command += ["--output", report, "--json", numbers, "--page", page, "--plots", tmp_path / "plots"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert run.returncode == 0, run.stderr
     found = {(result["system"], result["load"]): result for result in json.loads(numbers.read_text())["results"]}
     for load in ("1", "2"):
-        for path in CONTENDERS:
+        for path in (*PATHS, UnderPerfAnalyzer.name):
             (sample,) = found[path, load]["rounds"]
             assert sample["images_per_second"] > 0
             assert 0 < sample["latency_median"] <= sample["latency_p95"] <= sample["latency_p99"]

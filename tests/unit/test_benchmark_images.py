@@ -3,6 +3,7 @@
 import asyncio
 import random
 import re
+import signal
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +15,12 @@ from typer.testing import CliRunner
 
 from benchmarks import load_tools
 from benchmarks.__main__ import app
-from benchmarks.errors import DrawingFailed
+from benchmarks.errors import BenchmarkError, DrawingFailed
 from benchmarks.images import loads, tables
 from benchmarks.images.comparison import Result, Sample, arrival_rates
 from benchmarks.images.endpoints import steps_of
 from benchmarks.images.requests import Arrival, ImageRequest, Work, alike
-from benchmarks.images.systems import Steps
+from benchmarks.images.systems import REQUEST_TIMEOUT, Steps
 from benchmarks.images.under_perf_analyzer import UnderPerfAnalyzer
 from benchmarks.rounds import in_turn
 
@@ -66,11 +67,12 @@ async def test_a_closed_loop_has_a_rate_latencies_and_an_occupancy(stagger: floa
 
 
 async def test_a_closed_loop_of_perf_analyzers_is_counted_as_ours_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = list[list[dict[str, Any]]]()
+    sent, limits = list[list[dict[str, Any]]](), list[float]()
 
-    def profile(_name: str, _options: Any, requests: list[Any], in_flight: int, _seconds: float) -> list[Any]:
+    def profile(_name: str, _options: Any, requests: list[Any], in_flight: int, seconds: float) -> list[Any]:
         """Whole waves, one behind the other; times in nanoseconds."""
         sent.append(requests)
+        limits.append(seconds)
         begins = (index // in_flight * 20_000_000 for index in range(len(requests)))
         return [{"timestamp": begin, "response_timestamps": [begin + 20_000_000]} for begin in begins][::-1]
 
@@ -78,6 +80,7 @@ async def test_a_closed_loop_of_perf_analyzers_is_counted_as_ours_is(monkeypatch
     system = UnderPerfAnalyzer(Sleeper(), "h:1", lambda _: None)
     load = await system.closed_loop(alike(Work(), random.Random(0)), 4, 0.2)
     assert list(map(len, sent)) == [4, 44]
+    assert limits == [REQUEST_TIMEOUT, pytest.approx(44 / 4 * 0.02)], "as long as it takes, however slow the model"
     assert load.images_per_second == pytest.approx(4 / 0.02)
     assert load.latencies == pytest.approx([0.02] * 36)
     assert len({str(request["prompt"]) for requests in sent for request in requests}) == 48
@@ -90,6 +93,32 @@ async def test_a_closed_loop_of_perf_analyzers_is_counted_as_ours_is(monkeypatch
         "scheduler": ["dpmpp_2m_karras"],
         "seed": [],
     }
+
+
+async def test_a_request_that_perf_analyzer_did_not_see_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_tools, "profile", lambda *_: [{"timestamp": 0, "response_timestamps": [1]}] * 3)
+    system = UnderPerfAnalyzer(Sleeper(), "h:1", lambda _: None)
+    with pytest.raises(BenchmarkError, match="sdxl, gRPC, perf_analyzer: perf_analyzer saw 3 of 4 requests"):
+        await system.closed_loop(alike(Work(), random.Random(0)), 4, 0.2)
+
+
+def test_ctrl_c_ends_perf_analyzer_before_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = list[str]()
+
+    def profile(*_: Any) -> list[Any]:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            ends.append("ended")
+            raise
+        ends.append("went on")
+        return []
+
+    monkeypatch.setattr(load_tools, "profile", profile)
+    system = UnderPerfAnalyzer(Sleeper(), "h:1", lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(system.closed_loop(alike(Work(), random.Random(0)), 4, 0.2))
+    assert ends == ["ended"]
 
 
 class Failing(Sleeper):

@@ -157,7 +157,7 @@ class TextEngine:
         self._is_first_start = False
         llm = await self._answering_engine(may_fork=may_fork)
         try:
-            await asyncio.to_thread(llm.renderer.warmup, _chat_params({}))  # the first chat takes four times as long
+            await asyncio.to_thread(llm.renderer.warmup, _chat_params({}))  # which compiles the template
             for name, adapter in self._lora_requests.items():
                 await self._try_adapter(llm, name, adapter)
         except BaseException:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import bystanders, extra_model, machine, page, plots, server
+from benchmarks import bystanders, extra_model, load_tools, machine, page, plots, server
 from benchmarks.command import counts, deliver, require_folder, run, say
 from benchmarks.images import comparison, endpoints, plain_pipeline, tables
 from benchmarks.images.comparison import Benchmark, Effort, Result
@@ -24,8 +24,6 @@ from launcher.layout import shown
 
 PATHS = (PlainPipeline.name, Engine.name, "sdxl, HTTP", "sdxl, gRPC", "gateway")
 """Every way to an image, as the report calls it, from the barest to the one with most around it."""
-CONTENDERS = (*PATHS, UnderPerfAnalyzer.name)
-"""Those, and one whose closed loop is another program's."""
 _WHOLE_REQUESTS = Path(__file__).with_name("whole_request_batching")
 _QUICK_SECONDS, _QUICK_ARRIVALS = 4.0, 10.0
 
@@ -43,6 +41,9 @@ def images(
     contender: Annotated[
         list[str] | None, typer.Option(help="Only measure the plain pipeline and these, by the names of the report.")
     ] = None,
+    perf_analyzer: Annotated[
+        bool, typer.Option("--perf-analyzer", help="Also sdxl over gRPC with perf_analyzer as the closed loop.")
+    ] = False,
     side: Annotated[int, typer.Option(min=256, max=2048, help="Width and height of every image, pixels.")] = 256,
     steps: Annotated[
         int, typer.Option(min=2, max=50, help="Denoising steps; arrivals have half to twice as many.")
@@ -64,21 +65,24 @@ def images(
     require_folder("--json", json_output)
     page.require(short_page, "images")
     for name in contender or ():
-        if name not in CONTENDERS:
-            raise typer.BadParameter(f"{name}: must be one of {', '.join(CONTENDERS)}", param_hint="--contender")
+        if name not in PATHS:
+            raise typer.BadParameter(f"{name}: must be one of {', '.join(PATHS)}", param_hint="--contender")
     concurrencies = counts("--concurrency", concurrency)
     if quick:
         rounds = arrival_rounds = 1
         seconds, arrival_seconds = min(seconds, _QUICK_SECONDS), min(arrival_seconds, _QUICK_ARRIVALS)
     effort = Effort(Work(side, steps), concurrencies, rounds, seconds, arrival_seconds, arrival_rounds, seed)
     report, results = Report(), list[Result]()
+    names = {PATHS[0], *(contender or PATHS)} | ({UnderPerfAnalyzer.name} if perf_analyzer else set())
 
     def measure() -> None:
         plots.require(pictures)
+        if perf_analyzer:
+            load_tools.require_perf_analyzer()
         with _server(url, http_url, repository) as target:
             report.machine = machine.describe(target)
             benchmark = Benchmark(effort, bystanders.beside(target), say)
-            asyncio.run(_measure(benchmark, target, {PATHS[0], *(contender or CONTENDERS)}, report, results))
+            asyncio.run(_measure(benchmark, target, names, report, results))
 
     failure = run(measure)
     if report.tables:
@@ -148,7 +152,7 @@ async def _compare_batching(run: Benchmark, both: list[System], report: Report, 
 async def _contenders(
     stack: AsyncExitStack, target: server.Server, names: set[str], say: Callable[[str], None]
 ) -> list[System]:
-    """Those of `CONTENDERS` that are wanted and there, in that order; `stack` closes them."""
+    """Those that are wanted and there, in the order of `PATHS`; `stack` closes them."""
     _, engine, http, grpc, gateway = PATHS
     systems: list[System] = [stack.enter_context(closing(PlainPipeline(target.engine)))]
     if engine in names:
@@ -160,7 +164,7 @@ async def _contenders(
     if gateway in names and target.api_url:
         systems.append(await stack.enter_async_context(endpoints.gateway(target)))
     if UnderPerfAnalyzer.name in names:
-        model = await stack.enter_async_context(endpoints.over_grpc(target, "sdxl", grpc))
+        model = await stack.enter_async_context(endpoints.over_grpc(target, "sdxl", UnderPerfAnalyzer.name))
         systems.append(UnderPerfAnalyzer(model, target.grpc_url, say))
     return systems
 

@@ -96,6 +96,7 @@ async def closed_loops(run: Benchmark, systems: Sequence[System]) -> AsyncIterat
 
     Raises:
         DrawingFailed: A request failed.
+        BenchmarkError: A tool did.
     """
     effort = run.effort
     for system in systems:

@@ -35,7 +35,7 @@ async def closed_loop(system: System, requests: Iterator[ImageRequest], in_fligh
     began = time.perf_counter()
 
     async def keep_sending() -> None:
-        while time.perf_counter() - began < seconds or len(done) < (LEAST_WAVES - 1) * in_flight:
+        while time.perf_counter() - began < seconds or len(done) <= (LEAST_WAVES - 1) * in_flight:
             sent = time.perf_counter()
             await system.draw(next(requests))
             now = time.perf_counter()
@@ -53,7 +53,7 @@ def load_of(done: Sequence[tuple[float, float]], in_flight: int, images_per_step
     last one behind it.
 
     Args:
-        done: When each request ended, and after how long, in that order; seconds.
+        done: When each request ended, and after how long, sorted by end; seconds.
         in_flight: Requests that were always under way.
         images_per_step: In the whole of it, on average.
     """

@@ -36,6 +36,7 @@ _DERIVED = [
     ("sdxl, gRPC", "engine in process", 8, 0.97),
     ("sdxl, HTTP", "sdxl, gRPC", 8, None),
     ("gateway", "sdxl, gRPC", 8, None),
+    ("sdxl, gRPC, perf_analyzer", "sdxl, gRPC", 1, None),
     ("sdxl, gRPC, perf_analyzer", "sdxl, gRPC", 8, None),
 ]
 

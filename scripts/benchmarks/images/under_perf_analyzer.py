@@ -1,22 +1,23 @@
 """`sdxl` over gRPC with NVIDIA's perf_analyzer in place of this benchmark's own closed loop: a check on the latter."""
 
-import asyncio
+import signal
 from collections.abc import Callable, Iterator
-from functools import partial
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 from benchmarks import load_tools
+from benchmarks.errors import BenchmarkError
 from benchmarks.images.loads import LEAST_WAVES, Load, load_of, occupancy
 from benchmarks.images.requests import GUIDANCE_SCALE, SCHEDULER, ImageRequest
-from benchmarks.images.systems import Steps, System
+from benchmarks.images.systems import REQUEST_TIMEOUT, Steps, System
 
 
 class UnderPerfAnalyzer:
-    """The same model as `model`, which draws what is no load.
+    """A system whose closed loop is perf_analyzer's.
 
     Args:
-        model: `sdxl` over gRPC.
+        model: `sdxl` over gRPC, by which warm-up and single pictures are drawn.
         grpc_url: Host and port of its server.
         say: Is told what goes on.
     """
@@ -38,26 +39,40 @@ class UnderPerfAnalyzer:
         """As `loads.closed_loop`, but with a number of requests that a wave before suggests.
 
         Raises:
-            BenchmarkError: A request was not answered.
+            BenchmarkError: A request was not answered, or perf_analyzer failed or did not end in time.
         """
-        pilot = await self._profile(list(islice(requests, in_flight)), in_flight, seconds)
+        pilot = self._profile(requests, in_flight, in_flight, REQUEST_TIMEOUT)
         wave = max(end for end, _ in pilot) - min(end - latency for end, latency in pilot)
         waves = max(LEAST_WAVES, round(seconds / wave) + 1)
         before = await self.steps()
-        done = await self._profile(list(islice(requests, waves * in_flight)), in_flight, seconds)
+        done = self._profile(requests, waves * in_flight, in_flight, waves * wave)
         return load_of(done, in_flight, occupancy(before, await self.steps()))
 
-    async def _profile(self, requests: list[ImageRequest], in_flight: int, seconds: float) -> list[tuple[float, float]]:
-        """When each ended, and after how long; seconds."""
-        given = [_tensors(request) for request in requests]
-        attempt = partial(load_tools.profile, self.name, self._options, given, in_flight, seconds)
-        return done_of(await asyncio.to_thread(load_tools.persistently, attempt, self._say))
+    def _profile(
+        self, requests: Iterator[ImageRequest], count: int, in_flight: int, seconds: float
+    ) -> list[tuple[float, float]]:
+        """When each of the next `count` requests ended, and after how long, sorted by end; seconds."""
+
+        def attempt() -> list[dict[str, Any]]:
+            given = [_tensors(request) for request in islice(requests, count)]
+            return load_tools.profile(self.name, self._options, given, in_flight, seconds)
+
+        with _interruptible():
+            found = load_tools.persistently(attempt, self._say)
+        if len(found) < count:
+            raise BenchmarkError(f"{self.name}: perf_analyzer saw {len(found)} of {count} requests")
+        ended = ((each["response_timestamps"][-1], each["timestamp"]) for each in found)
+        return sorted((end / 1e9, (end - began) / 1e9) for end, began in ended)
 
 
-def done_of(requests: list[dict[str, Any]]) -> list[tuple[float, float]]:
-    """When each request of perf_analyzer's profile ended, and after how long, in that order; seconds."""
-    ends = [(each["response_timestamps"][-1], each["timestamp"]) for each in requests]
-    return sorted((end / 1e9, (end - start) / 1e9) for end, start in ends)
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends what runs here, without asyncio: that would let the tool go on to its end."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _tensors(request: ImageRequest) -> dict[str, list[Any]]:

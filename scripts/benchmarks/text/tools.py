@@ -16,6 +16,7 @@ from benchmarks.errors import BenchmarkError, TooFewAnswers
 from benchmarks.text.contenders import Contender, Work
 
 _LEAST_WAVES = 3
+_UNKNOWN_LENGTH = 120.0  # seconds that a load which nobody measures may take
 _NUMBERS = itertools.cycle(range(0, 10_000_000, 20_000))  # each load's requests begin with another one
 
 
@@ -179,7 +180,7 @@ def throughput_of(requests: list[dict[str, Any]], streams: int) -> Throughput:
 
 
 def _profiled(
-    contender: Contender, work: Work, streams: int, requests: int, seconds: float = load_tools.GRACE
+    contender: Contender, work: Work, streams: int, requests: int, seconds: float = _UNKNOWN_LENGTH
 ) -> list[dict[str, Any]]:
     first = next(_NUMBERS)
     works = [work.numbered(number) for number in range(first, first + requests)]
