@@ -16,15 +16,14 @@ _Found = TypeVar("_Found")
 _PERF_ANALYZER = str(ROOT / "scripts/perf_analyzer")
 _FETCH_TIMEOUT = 600.0  # seconds for perf_analyzer to be there, which the first use installs
 _TRIES = 5
-GRACE = 120.0
-"""Seconds that a tool may take beyond what it was asked for."""
+_GRACE = 120.0  # seconds that a tool may take beyond what it was asked for
 
 
 def run(command: Sequence[str], seconds: float, variables: Mapping[str, str] | None = None) -> str:
     """What a tool printed that makes a load for about so many seconds.
 
     Raises:
-        BenchmarkError: It failed, or did not end within `GRACE` after that.
+        BenchmarkError: It failed, or did not end within two minutes after that.
     """
     try:
         ended = subprocess.run(
@@ -34,7 +33,7 @@ def run(command: Sequence[str], seconds: float, variables: Mapping[str, str] | N
             capture_output=True,
             text=True,
             errors="replace",  # a body's end may begin within a character
-            timeout=seconds + GRACE,
+            timeout=seconds + _GRACE,
         )
     except subprocess.TimeoutExpired as late:
         raise BenchmarkError(f"{command[0]} did not end within {late.timeout:.0f} s") from None

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -103,7 +103,7 @@ async def _measure(
 ) -> None:
     """All tables, each as soon as it is there. What ran in this process ends before a model more is loaded."""
     async with AsyncExitStack() as stack:
-        systems = await _contenders(stack, target, names, run.say)
+        systems = await _contenders(stack, target, names)
         note = await _same_picture(systems, run.effort.work)
         try:
             async for found in comparison.closed_loops(run, systems):
@@ -149,9 +149,7 @@ async def _compare_batching(run: Benchmark, both: list[System], report: Report, 
         report.tables.append(tables.two_under_arrivals(found, work, rate, comparison.LOAD))
 
 
-async def _contenders(
-    stack: AsyncExitStack, target: server.Server, names: set[str], say: Callable[[str], None]
-) -> list[System]:
+async def _contenders(stack: AsyncExitStack, target: server.Server, names: set[str]) -> list[System]:
     """Those that are wanted and there, in the order of `PATHS`; `stack` closes them."""
     _, engine, http, grpc, gateway = PATHS
     systems: list[System] = [stack.enter_context(closing(PlainPipeline(target.engine)))]
