@@ -24,7 +24,16 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.report import Report, Table, percentile
 from benchmarks.text import comparison, tables, targets, tools, usage, vllm_serve
 from benchmarks.text.comparison import Effort, Findings, Result, Sample, compare
-from benchmarks.text.contenders import Contender, Work, openai, text_of, triton_grpc, triton_http, unpaced
+from benchmarks.text.contenders import (
+    Contender,
+    Work,
+    openai,
+    text_of,
+    triton_grpc,
+    triton_http,
+    unpaced,
+    without_engine_paced,
+)
 
 WORK = Work("Once", 1, 64)
 SAMPLE = Sample(2.0, 128.0, 1.5, 100.0, 64.0, 0.1, 0.2, 0.01, 0.02, 0.003, 0.004, 0.5, 1.0, 1.5, 1e9)
@@ -233,11 +242,9 @@ def test_contenders_take_turns_and_grpc_is_compared_with_the_same_load(monkeypat
     monkeypatch.setattr(comparison, "measure", measured)
     monkeypatch.setattr(tools, "warm_up", lambda *_: None)
     contenders = [openai("vllm serve", "h:1", None), triton_grpc("h:2", None)]
-    between = list[int]()
-    found = list(compare(contenders, "vllm serve", WORK, Effort([1, 8], 2, 1), lambda _: None, between.append))
+    found = list(compare(contenders, "vllm serve", WORK, Effort([1, 8], 2, 1), lambda _: None))
     a_b, b_a = ["vllm serve", "Triton, gRPC"], ["Triton, gRPC", "vllm serve"]
     assert turns == [(name, streams) for streams in (1, 8) for name in (*a_b, *b_a)]
-    assert between == [1, 1, 8, 8]
     theirs, ours = found[0]
     assert theirs.ratios("tokens_per_second") == [1, 1]
     assert ours.ratios("tokens_per_second") == [128 / 100] * 2
@@ -451,10 +458,40 @@ def test_a_stream_that_is_alone_is_to_get_each_token_by_itself() -> None:
     assert judged(60)[-1] == "not met"
 
 
-def test_the_bare_engine_is_what_each_round_is_compared_with() -> None:
-    speeds = [replace(SAMPLE, tokens_per_second=speed) for speed in (90.0, 50.0, 120.0)]
-    note = tables.bare_note([100.0, 100.0, 200.0], [Result("vllm serve", 8, speeds, [])])
-    assert note.endswith("100 (100 to 200) tokens/s. Of that reach: vllm serve 0.60.")
+def used(contender: str, *, cpu: float = 1.0, tokens: float = 128.0) -> Result:
+    samples = [replace(SAMPLE, other_cpu_per_1000_tokens=cpu, tokens_per_second=tokens)]
+    return Result(contender, 8, samples, [SAMPLE])
+
+
+def test_the_engine_without_a_server_is_the_limit_of_all_servers() -> None:
+    results = [used("vllm serve", tokens=60), used("Triton, HTTP, no engine", tokens=900)]
+    assert tables.limit_note(results) == ""
+    note = tables.limit_note([*results, used("engine in process", tokens=120)])
+    assert note == "Of what the engine in process does, tokens/s: vllm serve 0.50."
+
+
+def test_processor_time_has_parts_that_no_server_on_triton_can_save() -> None:
+    results = [used("vllm serve", cpu=0.75), used("Triton, HTTP", cpu=1.5), used("engine in process", cpu=0.5)]
+    assert tables.parts(results, "vllm serve") is None
+    table = tables.parts([*results, used("Triton, HTTP, no engine, paced", cpu=0.25)], "vllm serve")
+    assert table is not None
+    of_ours, of_theirs = "2.00 (2.00 to 2.00)", "1.00 (1.00 to 1.00)"
+    assert table.rows == [["8", "0.500", "0.250", "0.750", "1.500", of_ours, "0.750", of_theirs]]
+
+
+def test_without_an_engine_triton_can_keep_the_pace_that_it_has_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[dict[str, Any]]()
+
+    def measured(contender: Contender, *_: Any) -> Sample:
+        asked.append(contender.body)
+        return replace(SAMPLE, responses_per_request=38.6, gap_median=0.0401)
+
+    monkeypatch.setattr(comparison, "measure", measured)
+    monkeypatch.setattr(tools, "warm_up", lambda *_: None)
+    contenders = [triton_http("h:1", None), without_engine_paced("h:1", None)]
+    list(compare(contenders, "Triton, HTTP", WORK, Effort([8], 2, 1), lambda _: None))
+    plain, paced = {"stream": True}, {"stream": True, "responses": 39, "gap_us": 40100}
+    assert asked == [plain, paced, paced, plain]
 
 
 def test_starts_are_reported_as_ratios_of_their_rounds() -> None:

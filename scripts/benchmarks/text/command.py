@@ -3,12 +3,12 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,22 +21,24 @@ from benchmarks.text import comparison, other_backend, starting, tables, targets
 from benchmarks.text.comparison import Effort, Findings, Result
 from benchmarks.text.contenders import (
     GATEWAY,
+    HTTP,
     NO_ENGINE,
     Contender,
     Work,
     check_same_text,
+    engine_alone,
     openai,
     triton_grpc,
     triton_http,
     unpaced,
     without_engine,
+    without_engine_paced,
 )
 from launcher.layout import shown
 
 BASELINE = "vllm serve"
 _TEXT, _TEXT_TOKENS, _NUMBER_TOKENS = "Once upon a time there was a fox in the forest. ", 12, 10
 _IN_ONE_PIECE = 32  # streams at which answers in one piece are compared, too, if nothing else is asked for
-_BARE_A_STREAM, _LEAST_BARE = 12, 8  # requests that the bare engine gets
 
 
 def text(
@@ -65,12 +67,13 @@ def text(
     ] = False,
     engine: Annotated[
         bool,
-        typer.Option(
-            "--engine", help="Also measure the bare engine in each round: vllm bench throughput, half a minute."
-        ),
+        typer.Option("--engine", help="Also measure the engine in a process of its own without a server: the limit."),
     ] = False,
     floor: Annotated[
-        bool, typer.Option("--floor", help="Also measure a model without an engine: the most that Triton passes on.")
+        bool,
+        typer.Option(
+            "--floor", help="Also measure a model without an engine, at full speed and as often as Triton responds."
+        ),
     ] = False,
     start: Annotated[
         bool, typer.Option("--start", help="Also measure the time from the command to ready, in as many rounds.")
@@ -116,7 +119,7 @@ def text(
         with ExitStack() as stack:
             ours = stack.enter_context(server.own(say, SERVE="text,gateway"))
             report.machine = _machine(ours)
-            contenders = _contenders(stack, ours, each_token, stream_interval, one_process)
+            contenders = _contenders(stack, ours, each_token, stream_interval, one_process, engine)
             for name, folder in backends:
                 theirs, pid = stack.enter_context(other_backend.running(ours, folder, say))
                 both = [triton_http(theirs.http_url.removeprefix("http://"), pid), triton_grpc(theirs.grpc_url, pid)]
@@ -126,14 +129,19 @@ def text(
                 check_same_text([*contenders, *_in_one_piece(contenders)], work)
             if floor:
                 stack.enter_context(extra_model.loaded(ours, NO_ENGINE))
-                contenders.append(without_engine(ours.http_url.removeprefix("http://"), ours.pid))
+                host = ours.http_url.removeprefix("http://")
+                contenders.append(without_engine(host, ours.pid))
+                if HTTP in [contender.name for contender in contenders]:
+                    contenders.append(without_engine_paced(host, ours.pid))
             for work in works:
-                _measure(contenders, work, effort, report, found, vllm_serve.arguments(ours) if engine else None)
+                _measure(contenders, work, effort, report, found)
                 if whole:
                     _measure_in_one_piece(contenders, work, replace(effort, streams=whole), report, found)
             streamed = {contender.name for contender in contenders}
             of_first = _of_length(found.results, works[0])
             report.tables.insert(0, targets.table(of_first, found.starts, BASELINE, works[0]))
+            if (parts := tables.parts(of_first, BASELINE)) is not None:
+                report.tables.insert(1, parts)
             report.tables.append(
                 tables.memory_table([result for result in found.results if result.contender in streamed])
             )
@@ -152,7 +160,12 @@ def text(
 
 
 def _contenders(
-    stack: ExitStack, ours: server.Server, each_token: bool, stream_interval: int | None, one_process: bool
+    stack: ExitStack,
+    ours: server.Server,
+    each_token: bool,
+    stream_interval: int | None,
+    one_process: bool,
+    engine: bool,
 ) -> list[Contender]:
     """Our server's endpoints, and `vllm serve`, which is started and which `stack` stops."""
     arguments = vllm_serve.arguments(ours)
@@ -176,33 +189,16 @@ def _contenders(
             vllm_serve.running(arguments, say, *vllm_serve.ONE_PROCESS, OMP_NUM_THREADS=threads)
         )
         contenders.append(openai(f"{BASELINE}, one process", host, pid))
+    if engine:
+        contenders.append(engine_alone(stack.enter_context(vllm_serve.engine_alone(arguments, say))))
     return contenders
 
 
-def _measure(
-    contenders: Sequence[Contender],
-    work: Work,
-    effort: Effort,
-    report: Report,
-    findings: Findings,
-    bare: Mapping[str, Any] | None,
-) -> None:
-    """Measures all streams with one length of prompt. `bare`: the bare engine's arguments, if it has turns, too."""
-    speeds: dict[int, list[float]] = {streams: [] for streams in effort.streams}
-    if bare is not None:
-        findings.engine[work.prompt_tokens] = speeds
-
-    def bare_turn(streams: int) -> None:
-        if bare is not None:
-            say(f"{streams} streams: the bare engine")
-            requests = _BARE_A_STREAM * max(streams, _LEAST_BARE)
-            speeds[streams].append(vllm_serve.bare_engine(bare, work, streams, requests))
-
-    for found in comparison.compare(contenders, BASELINE, work, effort, say, bare_turn):
+def _measure(contenders: Sequence[Contender], work: Work, effort: Effort, report: Report, findings: Findings) -> None:
+    """Measures all streams with one length of prompt."""
+    for found in comparison.compare(contenders, BASELINE, work, effort, say):
         findings.results += found
         report.tables += tables.tables(found, BASELINE, work, effort.rounds)
-        if of_engine := speeds[found[0].streams]:
-            report.tables[-1].notes.append(tables.bare_note(of_engine, found))
 
 
 def _measure_in_one_piece(

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
@@ -97,8 +97,6 @@ class Findings:
     """All that a run measured."""
 
     results: list[Result] = field(default_factory=list)
-    engine: dict[int, dict[int, list[float]]] = field(default_factory=dict)
-    """Tokens a second of the bare engine in each round, by tokens of a prompt and requests at the same time."""
     starts: dict[str, list[float]] = field(default_factory=dict)
     """Seconds from a server's command to its readiness in each round, by its name."""
 
@@ -109,7 +107,6 @@ def compare(
     work: Work,
     effort: Effort,
     say: Callable[[str], None],
-    each_round: Callable[[int], None] = lambda streams: None,
 ) -> Iterator[list[Result]]:
     """The results of one count of streams after the other.
 
@@ -119,7 +116,6 @@ def compare(
         work: What each request asks for.
         effort: How much is measured.
         say: Is told what goes on.
-        each_round: What else has a turn in each round; is told the count of streams.
 
     Raises:
         BenchmarkError: A request failed.
@@ -133,9 +129,9 @@ def compare(
         for number in range(effort.rounds):
             for contender in in_turn(contenders, number):
                 say(f"{streams} streams, round {number + 1} of {effort.rounds}: {contender.name}")
-                again = partial(measure, contender, servers, work, streams, effort.seconds)
+                paced = _at_pace(contender, samples)
+                again = partial(measure, paced, servers, work, streams, effort.seconds)
                 samples[contender.name].append(persistently(again, say))
-            each_round(streams)
         theirs = samples[baseline]
         yield [
             Result(
@@ -147,6 +143,14 @@ def compare(
             )
             for contender in contenders
         ]
+
+
+def _at_pace(contender: Contender, samples: Mapping[str, Sequence[Sample]]) -> Contender:
+    """With the pace that the one had last which it is to keep up with."""
+    if contender.paced_like is None:
+        return contender
+    last = samples[contender.paced_like][-1]
+    return contender.at_pace(last.responses_per_request, last.gap_median or 0)
 
 
 def _as_profiled(samples: Sequence[Sample]) -> list[Sample]:

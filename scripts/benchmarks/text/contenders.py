@@ -2,6 +2,7 @@
 
 import json
 import queue
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,15 @@ import numpy as np
 import tritonclient.grpc as grpc
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.text import in_process
+from benchmarks.text.in_process import EngineInProcess, Load
 
 NO_ENGINE = Path(__file__).with_name("no_engine")
 """A model that sends a ready-made word for each token."""
 HTTP, GRPC, GATEWAY = "Triton, HTTP", "Triton, gRPC", "gateway"
+ENGINE = in_process.NAME
 FLOOR = f"{HTTP}, no engine"
+FLOOR_PACED = f"{FLOOR}, paced"
 EACH_TOKEN, NOT_STREAMED = ", each token", ", not streamed"
 """Behind the name of a contender that answers in another way."""
 _WITHOUT_PROMPT = "exclude_input_in_output"
@@ -58,12 +63,14 @@ class Contender:
     Args:
         name: What the report calls it.
         host: `host:port`.
-        path: Of the HTTP endpoint, without a leading slash; of a gRPC one empty.
+        path: Of the HTTP endpoint, without a leading slash; empty where it is none.
         body: What a request has besides the prompt and how to sample.
         pid: The process whose whole tree is the server; None: somewhere else.
         is_variant: Whether it is another way of streaming, which answers in one piece know nothing of.
         tells_finish: Whether an answer over HTTP says why it ended, so that one that was cut off is seen; Triton's does
             only if asked to, which costs an output more in each response.
+        engine: The engine that is asked in place of a server.
+        paced_like: Another contender, as often as which it is to respond.
     """
 
     name: str
@@ -73,10 +80,16 @@ class Contender:
     pid: int | None = None
     is_variant: bool = False
     tells_finish: bool = False
+    engine: EngineInProcess | None = None
+    paced_like: str | None = None
+
+    @property
+    def is_http(self) -> bool:
+        return bool(self.path)
 
     @property
     def is_grpc(self) -> bool:
-        return not self.path
+        return not self.path and self.engine is None
 
     @property
     def is_openai(self) -> bool:
@@ -101,6 +114,14 @@ class Contender:
         tensors |= {name: [self.body[name]] for name in _TENSORS if name in self.body}
         own = {name: value for name, value in self.body.items() if name not in _TENSORS}
         return tensors | {"sampling_parameters": [json.dumps(work.sampling | own)]}
+
+    def load(self, works: Sequence[Work], in_flight: int) -> Load:
+        """The same for the engine without a server."""
+        return Load([work.prompt for work in works], works[0].sampling, self.is_streaming, in_flight)
+
+    def at_pace(self, responses: float, gap: float) -> "Contender":
+        """The same with so many responses a request, so many seconds apart."""
+        return replace(self, body=self.body | {"responses": round(responses), "gap_us": round(1e6 * gap)})
 
     def whole(self) -> "Contender":
         """The same, answering in one piece."""
@@ -132,6 +153,16 @@ def without_engine(host: str, pid: int | None) -> Contender:
     return Contender(FLOOR, host, path, {"stream": True}, pid, is_variant=True)
 
 
+def without_engine_paced(host: str, pid: int | None) -> Contender:
+    """The same, as often as `generate_stream` of Triton responds: what those responses cost without an engine."""
+    return replace(without_engine(host, pid), name=FLOOR_PACED, paced_like=HTTP)
+
+
+def engine_alone(engine: EngineInProcess) -> Contender:
+    """vLLM's engine without a server: what every server can reach at most."""
+    return Contender(ENGINE, "", "", {"stream": True}, engine.pid, engine=engine)
+
+
 def unpaced(contender: Contender) -> Contender:
     """The same with a response for each token, however many streams run."""
     return replace(
@@ -145,14 +176,19 @@ def check_same_text(contenders: list[Contender], work: Work) -> str:
     Raises:
         BenchmarkError: They do not, or one does not answer.
     """
-    texts = {
-        contender.name: (_grpc_text if contender.is_grpc else _http_text)(contender, work) for contender in contenders
-    }
+    texts = {contender.name: _text_of(contender, work) for contender in contenders}
     first, *others = texts
     for name in others:
         if texts[name] != texts[first]:
             raise BenchmarkError(f"{name} and {first} give different texts: {texts[name]!r} and {texts[first]!r}")
     return texts[first]
+
+
+def _text_of(contender: Contender, work: Work) -> str:
+    if contender.engine is not None:
+        (answer,) = contender.engine.answer(contender.load([work], 1), _TIMEOUT)
+        return str(answer["text"])
+    return _http_text(contender, work) if contender.is_http else _grpc_text(contender, work)
 
 
 def _http_text(contender: Contender, work: Work) -> str:

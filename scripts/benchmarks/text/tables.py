@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.plots import Picture, picture
 from benchmarks.report import Table, spread
 from benchmarks.text.comparison import MEASURES, Findings, Result
-from benchmarks.text.contenders import EACH_TOKEN, FLOOR, GATEWAY, GRPC, HTTP, NOT_STREAMED, Work
+from benchmarks.text.contenders import EACH_TOKEN, ENGINE, FLOOR, FLOOR_PACED, GATEWAY, GRPC, HTTP, NOT_STREAMED, Work
 
 # Title, measure, factor to the unit shown, digits.
 _COLUMNS = [
@@ -78,7 +78,7 @@ def tables(results: Sequence[Result], baseline: str, work: Work, rounds: int) ->
     for result in others:
         of_result = [result.ratios(measure) for _, measure in ratios]
         relative.rows.append([result.contender, *(spread(some) if some else "" for some in of_result)])
-    relative.notes.append(_company(results))
+    relative.notes += filter(None, (_company(results), limit_note(results)))
     return [absolute, relative]
 
 
@@ -134,21 +134,44 @@ def _company(results: Sequence[Result]) -> str:
     return f"Meanwhile {', '.join(parts)}."
 
 
-def bare_note(speeds: Sequence[float], results: Sequence[Result]) -> str:
-    """What the engine does without any server, and how near each server comes to it, in a sentence.
+def limit_note(results: Sequence[Result]) -> str:
+    """How near each server comes to the engine without any, in a sentence; empty if that was not measured."""
+    by_name = {result.contender: result.values("tokens_per_second") for result in results}
+    shares = [
+        f"{name} {statistics.median(mine / its for mine, its in zip(speeds, by_name[ENGINE], strict=True)):.2f}"
+        for name, speeds in by_name.items()
+        if ENGINE in by_name and name not in (ENGINE, FLOOR, FLOOR_PACED)
+    ]
+    return f"Of what the {ENGINE} does, tokens/s: {', '.join(shares)}." if shares else ""
 
-    Args:
-        speeds: Tokens a second, one of each round.
-        results: What was measured in the same rounds; a model without an engine is left out.
+
+def parts(results: Sequence[Result], baseline: str) -> Table | None:
+    """What processor time outside the engine is made of that no server on Triton can save, by requests at the same
+    time: vLLM's front end without a server, and Triton's responses without an engine. None: not measured.
     """
-    shares = []
-    for result in (result for result in results if result.contender != FLOOR):
-        ratios = [its / bare for its, bare in zip(result.values("tokens_per_second"), speeds, strict=True)]
-        shares.append(f"{result.contender} {statistics.median(ratios):.2f}")
-    return (
-        f"The bare engine (`vllm bench throughput`, which had a turn in each round): {spread(speeds, 0)} tokens/s. "
-        f"Of that reach: {', '.join(shares)}."
-    )
+    columns = [
+        "at the same time",
+        "vLLM's front end",
+        "Triton's responses",
+        "both",
+        HTTP,
+        "to both",
+        baseline,
+        "to both",
+    ]
+    table = Table("Processor time outside the engine and its parts, s for 1,000 tokens", columns)
+    by_place = {(result.contender, result.streams): result for result in results}
+    for streams in dict.fromkeys(result.streams for result in results):
+        found = [by_place.get((name, streams)) for name in (ENGINE, FLOOR_PACED, HTTP, baseline)]
+        used = [result.values("other_cpu_per_1000_tokens") for result in found if result]
+        if len(used) == len(found) and all(used):
+            front, path, ours, theirs = used
+            both = [one + other for one, other in zip(front, path, strict=True)]
+            cells = [_median(some, 1, 3) for some in (front, path, both)]
+            for some in (ours, theirs):
+                cells += [_median(some, 1, 3), spread([each / sum_ for each, sum_ in zip(some, both, strict=True)])]
+            table.rows.append([str(streams), *cells])
+    return table if table.rows else None
 
 
 def start_table(starts: Mapping[str, Sequence[float]], baseline: str) -> Table:
@@ -170,11 +193,6 @@ def as_json(findings: Findings, machine: str, tokens: int) -> dict[str, Any]:
         "machine": machine,
         "tokens": tokens,
         "starts": findings.starts,
-        "engine": [
-            {"prompt_tokens": prompt, "streams": streams, "tokens_per_second": speeds}
-            for prompt, by_streams in findings.engine.items()
-            for streams, speeds in by_streams.items()
-        ],
         "results": [
             {
                 "contender": result.contender,

@@ -63,9 +63,9 @@ def load(contender: Contender, work: Work, streams: int, seconds: float) -> Call
     Raises:
         BenchmarkError: A request failed, or too few were answered.
     """
-    if not contender.is_grpc:
+    if contender.is_http:
         return lambda: _http_load(contender, work, streams, seconds)
-    # perf_analyzer's own measurement for a time fails unless several of them agree, so it gets a count that fits.
+    # A count that fits: perf_analyzer's own measurement for a time fails unless several of them agree.
     pilot = throughput_of(_profiled(contender, work, streams, _LEAST_WAVES * streams), streams)
     requests = streams * (1 + max(_LEAST_WAVES, round(pilot.requests_per_second * seconds / streams)))
     return lambda: throughput_of(_profiled(contender, work, streams, requests, seconds), streams)
@@ -142,7 +142,7 @@ def timings(contender: Contender, work: Work, streams: int, requests: int, secon
 
 
 def timings_of(requests: list[dict[str, Any]]) -> Timings:
-    """Out of the requests of perf_analyzer's profile."""
+    """Out of requests as perf_analyzer accounts for them."""
     first, gaps, spans = [], [], []
     for request in requests:
         moments = [moment / 1e9 for moment in _moments(request)]
@@ -165,14 +165,14 @@ def _is_end(response: str | None) -> bool:
 
 
 def throughput_of(requests: list[dict[str, Any]], streams: int) -> Throughput:
-    """Out of the requests of perf_analyzer's profile, without the last wave, in which one stream after the other ends.
+    """Out of requests as perf_analyzer accounts for them, without the last wave, in which the streams end.
 
     Raises:
         BenchmarkError: They make no three waves.
     """
     waves = len(requests) // streams - 1
     if waves < 2:
-        raise BenchmarkError(f"perf_analyzer saw {len(requests)} requests of {streams} streams: too few")
+        raise BenchmarkError(f"there are {len(requests)} requests of {streams} streams: too few")
     ends = sorted(request["response_timestamps"][-1] for request in requests)
     responses = sum(len(_moments(request)) for request in requests)
     rate = (waves - 1) * streams / (ends[waves * streams - 1] - ends[streams - 1]) * 1e9
@@ -184,6 +184,8 @@ def _profiled(
 ) -> list[dict[str, Any]]:
     first = next(_NUMBERS)
     works = [work.numbered(number) for number in range(first, first + requests)]
+    if contender.engine is not None:
+        return contender.engine.answer(contender.load(works, streams), seconds)
     if contender.is_grpc:
         protocol, given = ["-i", "grpc", "--streaming"], [contender.tensors(each) for each in works]
     else:

@@ -1,11 +1,9 @@
-"""vLLM's own commands, with the very arguments that the server's engine has: `serve`, and `bench` without a server."""
+"""vLLM with the very arguments that the server's engine has: its own server, and its engine without any."""
 
 import json
 import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,17 +13,18 @@ import httpx
 import psutil
 
 from benchmarks import machine
-from benchmarks.errors import BenchmarkError
 from benchmarks.ports import free_ports
 from benchmarks.server import Server, started, wait_until
-from benchmarks.text.contenders import Work
+from benchmarks.text import in_process
+from benchmarks.text.in_process import EngineInProcess
 from fictures.settings import load_settings
-from launcher.layout import CACHE, ROOT, RUN, shown
+from launcher.layout import CACHE, ROOT, RUN
 
 _START_TIMEOUT = 600.0  # seconds
 _COMMAND = Path(sys.executable).parent / "vllm"
 # By its full name, as the server's own engine on a CPU (text_backend.start): vLLM would turn "uni" into "mp" there.
-ONE_PROCESS = ("--distributed-executor-backend", "vllm.v1.executor.uniproc_executor.UniProcExecutor")
+_ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+ONE_PROCESS = ("--distributed-executor-backend", _ONE_PROCESS)
 
 
 @contextmanager
@@ -59,41 +58,23 @@ def threads_of_one_process() -> str:
     return str(max(1, (psutil.cpu_count(logical=False) or 1) - 1))
 
 
-def bare_engine(arguments: Mapping[str, Any], work: Work, streams: int, requests: int) -> float:
-    """Tokens a second of the engine without any server, as `vllm bench throughput` finds them: from the first request
-    to the last answer, random prompts, a temperature of 1; on a CPU in one process, as the server's own engine.
+@contextmanager
+def engine_alone(arguments: Mapping[str, Any], say: Callable[[str], None]) -> Iterator[EngineInProcess]:
+    """The engine without a server; on a CPU in one process, as the server's own.
 
     Args:
         arguments: Of the text engine that it is to be like.
-        work: How many tokens a prompt and an answer have.
-        streams: Requests at the same time.
-        requests: In all.
+        say: Is told what goes on.
 
     Raises:
-        BenchmarkError: It fails.
+        BenchmarkError: It does not start or does not stop.
     """
-    arguments = {**arguments, "max_num_seqs": streams}
     variables = _environment(arguments)
-    one_process: Sequence[str] = ()
     if machine.is_cpu():
-        one_process = ONE_PROCESS
+        arguments = {**arguments, "distributed_executor_backend": _ONE_PROCESS}
         variables["OMP_NUM_THREADS"] = threads_of_one_process()
-    with tempfile.TemporaryDirectory() as folder:
-        found = Path(folder) / "found.json"
-        command = [str(_COMMAND), "bench", "throughput", "--async-engine", "--output-json", str(found)]
-        command += ["--model", *options(arguments), *one_process, "--dataset-name", "random"]
-        command += ["--random-input-len", str(work.prompt_tokens)]
-        command += ["--random-output-len", str(work.tokens), "--num-prompts", str(requests)]
-        log = RUN / "benchmark-bare-engine.log"
-        name = "vllm bench throughput"
-        with started(name, command, variables, log) as process:
-            try:
-                failed = process.wait(_START_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                failed = True
-            if failed:
-                raise BenchmarkError(f"{name} failed or took {_START_TIMEOUT:g} s: see {shown(log)}")
-        return float(json.loads(found.read_text())["requests_per_second"]) * work.tokens
+    with in_process.running(arguments, variables, say) as engine:
+        yield engine
 
 
 def arguments(server: Server) -> dict[str, Any]:

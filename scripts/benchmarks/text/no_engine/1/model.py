@@ -1,6 +1,10 @@
-"""Answers each request with `max_tokens` responses of one ready-made word, as fast as they are taken."""
+"""Answers each request with responses of one ready-made word: `max_tokens` of them, as fast as they are taken, or
+`responses` of them, `gap_us` microseconds apart.
+"""
 
 import json
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -10,16 +14,71 @@ import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self._word = pb_utils.Tensor("text_output", np.array([b" word"], dtype=np.object_))
+        self._steps = _Steps()
 
     def execute(self, requests: list[Any]) -> None:
         """All of them in turns, a word each, as an engine's steps bring them."""
-        streams = [(request.get_response_sender(), _words(request)) for request in requests]
-        for number in range(1, max(words for _, words in streams) + 1):
-            for sender, words in streams:
-                if number <= words:
-                    flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if number == words else 0
-                    sender.send(pb_utils.InferenceResponse([self._word]), flags=flags)
+        given = [json.loads(request.parameters() or "{}") for request in requests]
+        streams = [
+            _Stream(request.get_response_sender(), self._word, int(each.get("responses") or each.get("max_tokens", 1)))
+            for request, each in zip(requests, given, strict=True)
+        ]
+        if gap := int(given[0].get("gap_us", 0)):
+            self._steps.join(streams, gap / 1e6)
+            return
+        while streams:
+            streams = [stream for stream in streams if stream.send_word()]
+
+    def finalize(self) -> None:
+        self._steps.stop()
 
 
-def _words(request: Any) -> int:
-    return int(json.loads(request.parameters() or "{}").get("max_tokens", 1))
+class _Stream:
+    def __init__(self, sender: Any, word: Any, words: int) -> None:
+        self._sender = sender
+        self._word = word
+        self._words = words
+
+    def send_word(self) -> bool:
+        """Whether it was not the last one."""
+        self._words -= 1
+        flags = 0 if self._words else pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+        self._sender.send(pb_utils.InferenceResponse([self._word]), flags=flags)
+        return self._words > 0
+
+
+class _Steps:
+    """A thread that sends a word to all streams at once, and again after the gap."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._streams: list[_Stream] = []
+        self._gap = 0.0  # seconds
+        self._is_open = True
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def join(self, streams: list[_Stream], gap: float) -> None:
+        with self._changed:
+            self._streams += streams
+            self._gap = gap
+            self._changed.notify()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._is_open = False
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        due = 0.0
+        while self._is_open:
+            with self._changed:
+                self._changed.wait_for(lambda: self._streams or not self._is_open)
+                streams, self._streams = self._streams, []
+            going_on = [stream for stream in streams if stream.send_word()]
+            with self._changed:
+                self._streams += going_on
+            now = time.monotonic()
+            due = max(due + self._gap, now)
+            time.sleep(due - now)
