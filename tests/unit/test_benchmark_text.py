@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from benchmarks.__main__ import app
 from benchmarks.bystanders import Bystanders
 from benchmarks.errors import BenchmarkError
 from benchmarks.report import Report, Table, percentile
-from benchmarks.text import comparison, tables, targets, tools, usage, vllm_serve
+from benchmarks.text import comparison, in_process, tables, targets, tools, usage, vllm_serve
 from benchmarks.text.comparison import Effort, Findings, Result, Sample, compare
 from benchmarks.text.contenders import (
     Contender,
@@ -34,6 +35,8 @@ from benchmarks.text.contenders import (
     unpaced,
     without_engine_paced,
 )
+from benchmarks.text.in_process import EngineInProcess, Load
+from launcher.layout import ROOT, RUN
 
 WORK = Work("Once", 1, 64)
 SAMPLE = Sample(2.0, 128.0, 1.5, 100.0, 64.0, 0.1, 0.2, 0.01, 0.02, 0.003, 0.004, 0.5, 1.0, 1.5, 1e9)
@@ -491,6 +494,32 @@ def test_without_an_engine_triton_can_keep_the_pace_that_it_has_with_one(monkeyp
     list(compare(contenders, "Triton, HTTP", WORK, Effort([8], 2, 1), lambda _: None))
     plain, paced = {"stream": True}, {"stream": True, "responses": 39, "gap_us": 40100}
     assert asked == [plain, paced, paced, plain]
+
+
+LOAD = Load(["Once"], {}, is_streaming=True, in_flight=1)
+
+
+def test_an_engine_in_process_that_ends_or_says_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_process, "_GRACE", 0)
+    ours, theirs = Pipe()
+    engine = EngineInProcess(ours, 1, ROOT / ".run/some.log")
+    with pytest.raises(BenchmarkError, match=r"engine in process has not answered for 0 s: see .run/some.log"):
+        engine.answer(LOAD, 0)
+    theirs.send([{"timestamp": 1}])
+    assert engine.answer(LOAD, 1) == [{"timestamp": 1}]
+    theirs.close()
+    with pytest.raises(BenchmarkError, match=r"engine in process ended: see .run/some.log"):
+        engine.answer(LOAD, 1)
+
+
+def test_an_engine_in_process_that_does_not_start_is_named(tmp_path: Path) -> None:
+    log, wrong = RUN / "benchmark-engine.log", {"no_such_argument": 1}
+    with (
+        pytest.raises(BenchmarkError, match=r"engine in process ended: .*no_such_argument"),
+        in_process.running(wrong, os.environ, lambda _: None),
+    ):
+        pass
+    log.unlink()
 
 
 def test_starts_are_reported_as_ratios_of_their_rounds() -> None:

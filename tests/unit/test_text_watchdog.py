@@ -1,8 +1,10 @@
-"""Processes that stand still while they are started."""
+"""Engines that are started: processes that stand still, and when a model is ready."""
 
+import gc
 import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 from unittest.mock import Mock
@@ -56,16 +58,25 @@ def test_another_failure_stays_what_it_is() -> None:
 TRITON = "triton_python_backend_utils"  # which only Triton's own processes have
 
 
-async def test_an_engine_whose_copy_of_this_process_stalls_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module."""
     triton = ModuleType(TRITON)
     triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, TRITON, triton)
-    engine = importlib.import_module("text_backend.engine")
+    return importlib.import_module("text_backend.engine")
 
-    class Answering:
-        async def get_supported_tasks(self) -> tuple[str, ...]:
-            return ("generate",)
 
+class Answering:
+    """An engine that has come up."""
+
+    async def get_supported_tasks(self) -> tuple[str, ...]:
+        return ("generate",)
+
+
+async def test_an_engine_whose_copy_of_this_process_stalls_is_made_anew(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     forks: list[bool] = []
 
     def start(_: Any, *, fork: bool) -> Answering:
@@ -82,3 +93,31 @@ async def test_an_engine_whose_copy_of_this_process_stalls_is_made_anew(monkeypa
     assert isinstance(await text._answering_engine(may_fork=True), Answering)
     assert forks == [True, False]
     log.log_error.assert_called_once()
+
+
+@pytest.fixture
+def _own_garbage_collection() -> Iterator[None]:
+    threshold = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
+
+
+@pytest.mark.usefixtures("_own_garbage_collection")
+async def test_a_model_whose_chat_template_is_not_compiled_yet_is_not_ready(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = []
+
+    class WithTemplate(Answering):
+        model_config = Mock(is_multimodal_model=False)
+
+        @property
+        def renderer(self) -> Any:
+            return Mock(warmup=lambda _: states.append(text._state))
+
+    monkeypatch.setattr(engine, "start_engine", lambda _, fork: WithTemplate())
+    text = engine.TextEngine(Mock(lora_paths={}, lazy=True), Mock())
+    text._args = Mock()
+    await text._start_engine()
+    assert [*states, text._state] == [engine.EngineState.STARTING, engine.EngineState.READY]
