@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter, start_http_server
 from typer.testing import CliRunner
 
 from benchmarks import load_tools, page, plots
@@ -23,11 +24,12 @@ from benchmarks.__main__ import app
 from benchmarks.bystanders import Bystanders
 from benchmarks.errors import BenchmarkError
 from benchmarks.report import Report, Table, percentile
-from benchmarks.text import comparison, in_process, tables, targets, tools, usage, vllm_serve
+from benchmarks.text import comparison, counters, in_process, tables, targets, tools, usage, vllm_serve
 from benchmarks.text.comparison import Effort, Findings, Result, Sample, compare
 from benchmarks.text.contenders import (
     Contender,
     Work,
+    engine_alone,
     openai,
     text_of,
     triton_grpc,
@@ -35,6 +37,7 @@ from benchmarks.text.contenders import (
     unpaced,
     without_engine_paced,
 )
+from benchmarks.text.counters import Counters
 from benchmarks.text.in_process import EngineInProcess, Load
 from launcher.layout import ROOT, RUN
 
@@ -224,8 +227,9 @@ def test_ratios_are_those_of_a_round_and_what_was_not_measured_has_none() -> Non
     absolute, relative = tables.tables([Result("vllm serve", 8, theirs, theirs), result], "vllm serve", WORK, 2)
     assert [row[0] for row in absolute.rows] == ["vllm serve", "Triton"]
     same = "1.00 (1.00 to 1.00)"
-    assert relative.columns[1:] == ["tokens/s", "TTFT", "TTFT p99", "ITL", "ITL p99", "other CPU", "all CPU"]
-    assert relative.rows == [["Triton", "1.50 (1.00 to 2.00)", *[same] * 6]]
+    times = ["TTFT", "TTFT p99", "ITL", "ITL p99"]
+    assert relative.columns[1:] == ["tokens/s", "responses", *times, "other CPU", "all CPU", "memory"]
+    assert relative.rows == [["Triton", "1.50 (1.00 to 2.00)", *[same] * 8]]
     assert relative.notes == ["Meanwhile what other programs took is unknown."]
     assert "TTFT p99, ms" in absolute.columns
     assert absolute.title == "8 at the same time, prompts of 1 tokens, answers of 64; medians of 2 rounds"
@@ -260,7 +264,8 @@ def test_answers_in_one_piece_have_a_latency() -> None:
     results = [Result(name, 8, [whole], [whole]) for name in ("vllm serve", "Triton")]
     absolute, relative = tables.tables(results, "vllm serve", WORK, 1)
     assert absolute.columns[4:6] == ["latency, ms", "latency p99, ms"]
-    assert relative.columns[1:] == ["tokens/s", "latency", "latency p99", "other CPU", "all CPU"]
+    names = ["tokens/s", "responses", "latency", "latency p99", "other CPU", "all CPU", "memory"]
+    assert relative.columns[1:] == names
 
 
 def test_vllm_serve_gets_the_engines_own_arguments() -> None:
@@ -494,6 +499,54 @@ def test_without_an_engine_triton_can_keep_the_pace_that_it_has_with_one(monkeyp
     list(compare(contenders, "Triton, HTTP", WORK, Effort([8], 2, 1), lambda _: None))
     plain, paced = {"stream": True}, {"stream": True, "responses": 39, "gap_us": 40100}
     assert asked == [plain, paced, paced, plain]
+
+
+@pytest.fixture
+def counted() -> Iterator[tuple[Counter, str]]:
+    """A server's counter of tokens, and where it is."""
+    registry = CollectorRegistry()
+    counter = Counter("vllm:generation_tokens", "Tokens.", ["engine"], registry=registry)
+    server, thread = start_http_server(0, "127.0.0.1", registry)
+    yield counter, f"http://127.0.0.1:{server.server_port}/metrics"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_server_must_have_generated_what_its_answers_should_have(
+    counted: tuple[Counter, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counters, "_DELAY", 0.01)
+    counter, url = counted
+    contenders = [triton_http("h:1", None, url), triton_grpc("h:2", None, url), without_engine_paced("h:1", None)]
+    with pytest.raises(BenchmarkError, match="there is no vllm:generation_tokens_total"):
+        Counters(contenders)
+    for engine in ("0", "1"):
+        counter.labels(engine).inc(1000)
+    since = Counters(contenders)
+    later = threading.Timer(0.2, counter.labels("1").inc, [90])
+    later.start()  # Triton's metrics are some seconds behind
+    counter.labels("0").inc(11)
+    since.require({"Triton, HTTP": 60, "Triton, gRPC": 40, "Triton, HTTP, no engine, paced": 10_000})
+    monkeypatch.setattr(counters, "_TIMEOUT", 0.2)
+    with pytest.raises(
+        BenchmarkError, match="Triton, HTTP, Triton, gRPC: answers of 102 tokens, but the server counts 101"
+    ):
+        since.require({"Triton, HTTP": 62, "Triton, gRPC": 40})
+
+
+def test_a_server_whose_metrics_cannot_be_read_is_named() -> None:
+    with pytest.raises(BenchmarkError, match=r"http://127.0.0.1:1/metrics: no metrics: ConnectError"):
+        Counters([triton_http("h:1", None, "http://127.0.0.1:1/metrics")])
+
+
+def test_an_answer_of_the_engine_in_process_has_all_its_tokens() -> None:
+    ours, theirs = Pipe()
+    answers = [{"timestamp": 0, "response_timestamps": [1], "tokens": tokens} for tokens in (64, 63)]
+    theirs.send(answers)
+    contender = engine_alone(EngineInProcess(ours, 1, ROOT / ".run/some.log"))
+    with pytest.raises(BenchmarkError, match="engine in process: 1 answers do not have 64 tokens, such as 63"):
+        tools.warm_up(contender, WORK, 1)
 
 
 LOAD = Load(["Once"], {}, is_streaming=True, in_flight=1)

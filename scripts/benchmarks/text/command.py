@@ -169,26 +169,25 @@ def _contenders(
 ) -> list[Contender]:
     """Our server's endpoints, and `vllm serve`, which is started and which `stack` stops."""
     arguments = vllm_serve.arguments(ours)
-    host, pid = stack.enter_context(vllm_serve.running(arguments, say))
-    triton = triton_http(ours.http_url.removeprefix("http://"), ours.pid)
-    contenders = [openai(BASELINE, host, pid), triton, triton_grpc(ours.grpc_url, ours.pid)]
+
+    def other(name: str, *options: str, **variables: str) -> Contender:
+        host, pid = stack.enter_context(vllm_serve.running(arguments, say, *options, **variables))
+        return openai(name, host, pid, f"http://{host}/metrics")
+
+    http = triton_http(ours.http_url.removeprefix("http://"), ours.pid, ours.metrics_url)
+    grpc = triton_grpc(ours.grpc_url, ours.pid, ours.metrics_url)
+    contenders = [other(BASELINE), http, grpc]
     if each_token:
-        contenders += [unpaced(triton), unpaced(contenders[-1])]
+        contenders += [unpaced(http), unpaced(grpc)]
     if ours.api_url:
-        contenders.append(openai(GATEWAY, ours.api_url.removeprefix("http://"), ours.pid))
-        if each_token:
-            contenders.append(unpaced(contenders[-1]))
+        gateway = openai(GATEWAY, ours.api_url.removeprefix("http://"), ours.pid, ours.metrics_url)
+        contenders += [gateway, unpaced(gateway)] if each_token else [gateway]
     if stream_interval:
-        option = ("--stream-interval", str(stream_interval))
-        host, pid = stack.enter_context(vllm_serve.running(arguments, say, *option))
-        paced = openai(f"{BASELINE} --stream-interval {stream_interval}", host, pid)
+        paced = other(f"{BASELINE} --stream-interval {stream_interval}", "--stream-interval", str(stream_interval))
         contenders.append(replace(paced, is_variant=True))
     if one_process:
         threads = vllm_serve.threads_of_one_process()
-        host, pid = stack.enter_context(
-            vllm_serve.running(arguments, say, *vllm_serve.ONE_PROCESS, OMP_NUM_THREADS=threads)
-        )
-        contenders.append(openai(f"{BASELINE}, one process", host, pid))
+        contenders.append(other(f"{BASELINE}, one process", *vllm_serve.ONE_PROCESS, OMP_NUM_THREADS=threads))
     if engine:
         contenders.append(engine_alone(stack.enter_context(vllm_serve.engine_alone(arguments, say))))
     return contenders

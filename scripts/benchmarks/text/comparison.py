@@ -13,6 +13,7 @@ from benchmarks.report import percentile
 from benchmarks.rounds import in_turn
 from benchmarks.text import tools, usage
 from benchmarks.text.contenders import Contender, Work
+from benchmarks.text.counters import Counters
 
 _LONGEST = 60.0  # seconds of a load
 _SETTLING = 1.0  # seconds between two loads
@@ -63,9 +64,11 @@ class Sample:
     """Processor cores that the servers without load took meanwhile, on average."""
     bystander_cores: float | None = None
     """The same of programs that have nothing to do with it."""
+    answered_tokens: int = 0
+    """Those that all answers should have had."""
 
 
-_NOT_OF_A_CONTENDER = ("peaks", "idle_cores", "bystander_cores")
+_NOT_OF_A_CONTENDER = ("peaks", "idle_cores", "bystander_cores", "answered_tokens")
 MEASURES = tuple(each.name for each in fields(Sample) if each.name not in _NOT_OF_A_CONTENDER)
 
 
@@ -118,7 +121,7 @@ def compare(
         say: Is told what goes on.
 
     Raises:
-        BenchmarkError: A request failed.
+        BenchmarkError: A request failed, or a server says that answers had fewer tokens.
     """
     for contender in contenders:
         say(f"warming up {contender.name}")
@@ -126,12 +129,14 @@ def compare(
     servers = {contender.pid for contender in contenders}
     for streams in effort.streams:
         samples: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
+        counters = Counters(contenders)
         for number in range(effort.rounds):
             for contender in in_turn(contenders, number):
                 say(f"{streams} streams, round {number + 1} of {effort.rounds}: {contender.name}")
                 paced = _at_pace(contender, samples)
                 again = partial(measure, paced, servers, work, streams, effort.seconds)
                 samples[contender.name].append(persistently(again, say))
+        counters.require({name: sum(sample.answered_tokens for sample in some) for name, some in samples.items()})
         theirs = samples[baseline]
         yield [
             Result(
@@ -219,4 +224,5 @@ def measure(contender: Contender, servers: Collection[int | None], work: Work, s
         peaks=used.peaks if used else {},
         idle_cores=idle / took,
         bystander_cores=bystander_cores,
+        answered_tokens=(throughput.answered + timed.answered) * work.tokens,
     )

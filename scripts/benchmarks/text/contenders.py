@@ -69,6 +69,7 @@ class Contender:
         is_variant: Whether it is another way of streaming, which answers in one piece know nothing of.
         tells_finish: Whether an answer over HTTP says why it ended, so that one that was cut off is seen; Triton's does
             only if asked to, which costs an output more in each response.
+        metrics_url: Where the server counts the tokens that it generates.
         engine: The engine that is asked in place of a server.
         paced_like: Another contender, as often as which it is to respond.
     """
@@ -80,6 +81,7 @@ class Contender:
     pid: int | None = None
     is_variant: bool = False
     tells_finish: bool = False
+    metrics_url: str | None = None
     engine: EngineInProcess | None = None
     paced_like: str | None = None
 
@@ -132,19 +134,21 @@ class Contender:
         return replace(self, name=self.name + NOT_STREAMED, body=body, path=path)
 
 
-def openai(name: str, host: str, pid: int | None) -> Contender:
+def openai(name: str, host: str, pid: int | None, metrics_url: str | None = None) -> Contender:
     """`/v1/completions` of any server that has OpenAI's API and vLLM's `ignore_eos`."""
-    return Contender(name, host, "v1/completions", {"model": "gemma", "stream": True}, pid, tells_finish=True)
+    body = {"model": "gemma", "stream": True}
+    return Contender(name, host, "v1/completions", body, pid, tells_finish=True, metrics_url=metrics_url)
 
 
-def triton_http(host: str, pid: int | None) -> Contender:
+def triton_http(host: str, pid: int | None, metrics_url: str | None = None) -> Contender:
     """`generate_stream` of Triton."""
-    return Contender(HTTP, host, "v2/models/gemma/generate_stream", {"stream": True}, pid)
+    path = "v2/models/gemma/generate_stream"
+    return Contender(HTTP, host, path, {"stream": True}, pid, metrics_url=metrics_url)
 
 
-def triton_grpc(host: str, pid: int | None) -> Contender:
+def triton_grpc(host: str, pid: int | None, metrics_url: str | None = None) -> Contender:
     """A gRPC stream of Triton."""
-    return Contender(GRPC, host, "", {"stream": True}, pid)
+    return Contender(GRPC, host, "", {"stream": True}, pid, metrics_url=metrics_url)
 
 
 def without_engine(host: str, pid: int | None) -> Contender:

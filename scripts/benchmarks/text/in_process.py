@@ -57,7 +57,8 @@ class EngineInProcess:
         self._log = log
 
     def answer(self, load: Load, seconds: float) -> list[dict[str, Any]]:
-        """Every request of a load as perf_analyzer accounts for it, times in nanoseconds; its text besides.
+        """Every request of a load as perf_analyzer accounts for it, times in nanoseconds; besides, its `text` and how
+        many `tokens` that has.
 
         Args:
             load: What is asked.
@@ -137,11 +138,13 @@ async def _requests(engine: "AsyncLLM", load: Load) -> list[dict[str, Any]]:
     async def stream() -> None:
         for number, prompt in numbered:
             sampling = SamplingParams(**load.sampling, output_kind=kind)
-            began, moments, pieces = time.time_ns(), [], []
+            began, moments, pieces, tokens = time.time_ns(), [], [], 0
             async for output in engine.generate(prompt, sampling, str(number)):
                 moments.append(time.time_ns())
                 pieces.append(output.outputs[0].text)
-            found.append({"timestamp": began, "response_timestamps": moments, "text": "".join(pieces)})
+                tokens += len(output.outputs[0].token_ids)
+            text = "".join(pieces)
+            found.append({"timestamp": began, "response_timestamps": moments, "text": text, "tokens": tokens})
 
     async with asyncio.TaskGroup() as group:
         for _ in range(load.in_flight):

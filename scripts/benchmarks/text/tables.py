@@ -27,6 +27,7 @@ _COLUMNS = [
 ]
 _RATIOS = [
     ("tokens/s", "tokens_per_second"),
+    ("responses", "responses_per_request"),
     ("TTFT", "first_response_median"),
     ("TTFT p99", "first_response_p99"),
     ("ITL", "inter_token_median"),
@@ -34,6 +35,7 @@ _RATIOS = [
     ("gap p99", "gap_p99"),
     ("other CPU", "other_cpu_per_1000_tokens"),
     ("all CPU", "cpu_per_1000_tokens"),
+    ("memory", "memory"),
 ]
 # Contender, measure, its title; the rows of the table in short.
 _SHORT = [

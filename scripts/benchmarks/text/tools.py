@@ -31,6 +31,8 @@ class Throughput:
     """Events of a stream, or answers in one piece."""
     requests: float
     """Of the whole load, unfinished ones in part."""
+    answered: int
+    """Those that were answered whole."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Timings:
     """From each request's first response to its last."""
     requests_per_second: float = 0.0
     """As in `Throughput`."""
+    answered: int = 0
+    """Also those that are not among the times."""
 
 
 def require() -> None:
@@ -106,7 +110,7 @@ def throughput_counted(contender: Contender, found: dict[str, Any], streams: int
         )
     rate = (waves - 1) * streams / found["wave_seconds"]
     responses = found["events"] if contender.is_streaming else found["requests"]
-    return Throughput(rate, responses / found["requests"], rate * found["seconds"])
+    return Throughput(rate, responses / found["requests"], rate * found["seconds"], found["requests"])
 
 
 def counted(output: str) -> dict[str, Any]:
@@ -138,7 +142,8 @@ def timings(contender: Contender, work: Work, streams: int, requests: int, secon
         BenchmarkError: A request failed.
     """
     found = sorted(_profiled(contender, work, streams, requests, seconds), key=lambda request: request["timestamp"])
-    return replace(timings_of(found[streams:]), requests_per_second=throughput_of(found, streams).requests_per_second)
+    rate = throughput_of(found, streams).requests_per_second
+    return replace(timings_of(found[streams:]), requests_per_second=rate, answered=len(found))
 
 
 def timings_of(requests: list[dict[str, Any]]) -> Timings:
@@ -176,7 +181,7 @@ def throughput_of(requests: list[dict[str, Any]], streams: int) -> Throughput:
     ends = sorted(request["response_timestamps"][-1] for request in requests)
     responses = sum(len(_moments(request)) for request in requests)
     rate = (waves - 1) * streams / (ends[waves * streams - 1] - ends[streams - 1]) * 1e9
-    return Throughput(rate, responses / len(requests), len(requests))
+    return Throughput(rate, responses / len(requests), len(requests), len(requests))
 
 
 def _profiled(
@@ -185,7 +190,12 @@ def _profiled(
     first = next(_NUMBERS)
     works = [work.numbered(number) for number in range(first, first + requests)]
     if contender.engine is not None:
-        return contender.engine.answer(contender.load(works, streams), seconds)
+        found = contender.engine.answer(contender.load(works, streams), seconds)
+        if cut := [answer["tokens"] for answer in found if answer["tokens"] != work.tokens]:
+            raise BenchmarkError(
+                f"{contender.name}: {len(cut)} answers do not have {work.tokens} tokens, such as {cut[0]}"
+            )
+        return found
     if contender.is_grpc:
         protocol, given = ["-i", "grpc", "--streaming"], [contender.tensors(each) for each in works]
     else:
