@@ -16,7 +16,8 @@ _Found = TypeVar("_Found")
 _PERF_ANALYZER = str(ROOT / "scripts/perf_analyzer")
 _FETCH_TIMEOUT = 600.0  # seconds for perf_analyzer to be there, which the first use installs
 _TRIES = 5
-_GRACE = 120.0  # seconds that a tool may take beyond what it was asked for
+GRACE = 120.0
+"""Seconds that a load may take beyond what it should."""
 
 
 def run(command: Sequence[str], seconds: float, variables: Mapping[str, str] | None = None) -> str:
@@ -33,7 +34,7 @@ def run(command: Sequence[str], seconds: float, variables: Mapping[str, str] | N
             capture_output=True,
             text=True,
             errors="replace",  # a body's end may begin within a character
-            timeout=seconds + _GRACE,
+            timeout=seconds + GRACE,
         )
     except subprocess.TimeoutExpired as late:
         raise BenchmarkError(f"{command[0]} did not end within {late.timeout:.0f} s") from None

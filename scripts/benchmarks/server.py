@@ -114,7 +114,7 @@ def started(
     finally:
         if not processes.stop(process, _STOP_TIMEOUT):
             raise BenchmarkError(f"{name} did not stop within {_STOP_TIMEOUT:g} s and was killed: see {shown(log)}")
-    log.unlink()
+    log.unlink(missing_ok=True)
 
 
 def wait_until(

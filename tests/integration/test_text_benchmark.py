@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT
 
 
+@pytest.mark.timeout(450)
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed (Debian: apt install wrk)")
 def test_a_short_run_reports_every_contender(tmp_path: Path) -> None:
     report, numbers, page = tmp_path / "report.md", tmp_path / "numbers.json", tmp_path / "page.md"
@@ -34,7 +35,7 @@ def test_a_short_run_reports_every_contender(tmp_path: Path) -> None:
     assert floor["responses_per_request"] == pytest.approx(16, rel=0.05)
     (ours,) = found["Triton, HTTP"]["rounds"]
     assert paced["responses_per_request"] == pytest.approx(round(ours["responses_per_request"]), rel=0.05)
-    assert paced["requests_per_second"] < floor["requests_per_second"] / 2
+    assert paced["gap_median"] == pytest.approx(ours["gap_median"], rel=0.3)
     for result in found.values():
         (sample,) = result["rounds"]
         assert sample["tokens_per_second"] == pytest.approx(16 * sample["requests_per_second"])

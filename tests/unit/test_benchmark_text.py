@@ -29,17 +29,17 @@ from benchmarks.text.comparison import Effort, Findings, Result, Sample, compare
 from benchmarks.text.contenders import (
     Contender,
     Work,
-    engine_alone,
     openai,
     text_of,
     triton_grpc,
     triton_http,
     unpaced,
     without_engine_paced,
+    without_server,
 )
 from benchmarks.text.counters import Counters
 from benchmarks.text.in_process import EngineInProcess, Load
-from launcher.layout import ROOT, RUN
+from launcher.layout import ROOT
 
 WORK = Work("Once", 1, 64)
 SAMPLE = Sample(2.0, 128.0, 1.5, 100.0, 64.0, 0.1, 0.2, 0.01, 0.02, 0.003, 0.004, 0.5, 1.0, 1.5, 1e9)
@@ -478,27 +478,29 @@ def test_the_engine_without_a_server_is_the_limit_of_all_servers() -> None:
     assert note == "Of what the engine in process does, tokens/s: vllm serve 0.50."
 
 
-def test_processor_time_has_parts_that_no_server_on_triton_can_save() -> None:
-    results = [used("vllm serve", cpu=0.75), used("Triton, HTTP", cpu=1.5), used("engine in process", cpu=0.5)]
+def test_processor_time_has_parts_that_are_not_ours() -> None:
+    results = [used("vllm serve", cpu=1.25), used("Triton, HTTP", cpu=1.5), used("engine in process", cpu=0.5)]
     assert tables.parts(results, "vllm serve") is None
     table = tables.parts([*results, used("Triton, HTTP, no engine, paced", cpu=0.25)], "vllm serve")
     assert table is not None
-    assert table.rows == [["8", "0.500", "0.250", "0.750", "1.500", "2.00", "0.750", "1.00"]]
+    assert table.rows == [["8", "0.500", "0.250", "0.750", "1.500", "2.00", "1.250", "0.60"]]
 
 
 def test_without_an_engine_triton_can_keep_the_pace_that_it_has_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[dict[str, Any]]()
+    gaps = iter([0.0401, 0.0, 0.05, 0.0])  # of a round each, and of the model without an engine
 
     def measured(contender: Contender, *_: Any) -> Sample:
         asked.append(contender.body)
-        return replace(SAMPLE, responses_per_request=38.6, gap_median=0.0401)
+        return replace(SAMPLE, responses_per_request=38.6, gap_median=next(gaps))
 
     monkeypatch.setattr(comparison, "measure", measured)
     monkeypatch.setattr(tools, "warm_up", lambda *_: None)
     contenders = [triton_http("h:1", None), without_engine_paced("h:1", None)]
     list(compare(contenders, "Triton, HTTP", WORK, Effort([8], 2, 1), lambda _: None))
-    plain, paced = {"stream": True}, {"stream": True, "responses": 39, "gap_us": 40100}
-    assert asked == [plain, paced, paced, plain]
+    plain = {"stream": True}
+    first, second = (plain | {"responses": 39, "gap_us": gap} for gap in (40100, 50000))
+    assert asked == [plain, first, plain, second]
 
 
 @pytest.fixture
@@ -544,7 +546,7 @@ def test_an_answer_of_the_engine_in_process_has_all_its_tokens() -> None:
     ours, theirs = Pipe()
     answers = [{"timestamp": 0, "response_timestamps": [1], "tokens": tokens} for tokens in (64, 63)]
     theirs.send(answers)
-    contender = engine_alone(EngineInProcess(ours, 1, ROOT / ".run/some.log"))
+    contender = without_server(EngineInProcess(ours, 1, ROOT / ".run/some.log"))
     with pytest.raises(BenchmarkError, match="engine in process: 1 answers do not have 64 tokens, such as 63"):
         tools.warm_up(contender, WORK, 1)
 
@@ -553,7 +555,7 @@ LOAD = Load(["Once"], {}, is_streaming=True, in_flight=1)
 
 
 def test_an_engine_in_process_that_ends_or_says_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_process, "_GRACE", 0)
+    monkeypatch.setattr(load_tools, "GRACE", 0)
     ours, theirs = Pipe()
     engine = EngineInProcess(ours, 1, ROOT / ".run/some.log")
     with pytest.raises(BenchmarkError, match=r"engine in process has not answered for 0 s: see .run/some.log"):
@@ -566,13 +568,12 @@ def test_an_engine_in_process_that_ends_or_says_nothing_is_an_error(monkeypatch:
 
 
 def test_an_engine_in_process_that_does_not_start_is_named(tmp_path: Path) -> None:
-    log, wrong = RUN / "benchmark-engine.log", {"no_such_argument": 1}
     with (
-        pytest.raises(BenchmarkError, match=r"engine in process ended: .*no_such_argument"),
-        in_process.running(wrong, os.environ, lambda _: None),
+        pytest.raises(BenchmarkError, match=r"engine in process ended: .*no_such_argument.* \(log: (.*)\)") as failed,
+        in_process.running({"no_such_argument": 1}, os.environ, lambda _: None),
     ):
         pass
-    log.unlink()
+    (ROOT / str(failed.value).rpartition("(log: ")[2].removesuffix(")")).unlink()
 
 
 def test_starts_are_reported_as_ratios_of_their_rounds() -> None:

@@ -1,5 +1,6 @@
-"""Measures the text path beside `vllm serve` and the bare engine, with the same model and the same settings.
+"""Measures the text path beside `vllm serve` and the engine without a server, with the same model and settings.
 
 A run reads top to bottom in `comparison`: who is measured is in `contenders`, which real tools make the load in
-`tools`, what it costs the processes in `usage`, what is printed in `tables`.
+`tools`, and `in_process` where none can; what it costs the processes is in `usage`, what the servers count themselves
+in `counters`, what is printed in `tables`.
 """

@@ -17,7 +17,7 @@ from benchmarks.command import counts, deliver, require_folder, run, say
 from benchmarks.errors import BenchmarkError
 from benchmarks.plots import PlotsFolder
 from benchmarks.report import Report
-from benchmarks.text import comparison, other_backend, starting, tables, targets, tools, vllm_serve
+from benchmarks.text import comparison, in_process, other_backend, starting, tables, targets, tools, vllm_serve
 from benchmarks.text.comparison import Effort, Findings, Result
 from benchmarks.text.contenders import (
     GATEWAY,
@@ -26,13 +26,13 @@ from benchmarks.text.contenders import (
     Contender,
     Work,
     check_same_text,
-    engine_alone,
     openai,
     triton_grpc,
     triton_http,
     unpaced,
     without_engine,
     without_engine_paced,
+    without_server,
 )
 from launcher.layout import shown
 
@@ -67,7 +67,7 @@ def text(
     ] = False,
     engine: Annotated[
         bool,
-        typer.Option("--engine", help="Also measure the engine in a process of its own without a server: the limit."),
+        typer.Option("--engine", help="Also measure the engine without a server, in a process of its own."),
     ] = False,
     floor: Annotated[
         bool,
@@ -131,7 +131,7 @@ def text(
                 stack.enter_context(extra_model.loaded(ours, NO_ENGINE))
                 host = ours.http_url.removeprefix("http://")
                 contenders.append(without_engine(host, ours.pid))
-                if HTTP in [contender.name for contender in contenders]:
+                if HTTP in [contender.name for contender in contenders] and tokens > 1:
                     contenders.append(without_engine_paced(host, ours.pid))
             for work in works:
                 _measure(contenders, work, effort, report, found)
@@ -189,7 +189,8 @@ def _contenders(
         threads = vllm_serve.threads_of_one_process()
         contenders.append(other(f"{BASELINE}, one process", *vllm_serve.ONE_PROCESS, OMP_NUM_THREADS=threads))
     if engine:
-        contenders.append(engine_alone(stack.enter_context(vllm_serve.engine_alone(arguments, say))))
+        alone = in_process.running(arguments, vllm_serve.environment(arguments), say)
+        contenders.append(without_server(stack.enter_context(alone)))
     return contenders
 
 

@@ -131,7 +131,7 @@ def compare(
         samples: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
         counters = Counters(contenders)
         for number in range(effort.rounds):
-            for contender in in_turn(contenders, number):
+            for contender in sorted(in_turn(contenders, number), key=lambda each: each.paced_like is not None):
                 say(f"{streams} streams, round {number + 1} of {effort.rounds}: {contender.name}")
                 paced = _at_pace(contender, samples)
                 again = partial(measure, paced, servers, work, streams, effort.seconds)
@@ -151,7 +151,7 @@ def compare(
 
 
 def _at_pace(contender: Contender, samples: Mapping[str, Sequence[Sample]]) -> Contender:
-    """With the pace that the one had last which it is to keep up with."""
+    """With the pace that the one has in this round which it is to keep up with."""
     if contender.paced_like is None:
         return contender
     last = samples[contender.paced_like][-1]

@@ -16,7 +16,7 @@ from benchmarks.text import in_process
 from benchmarks.text.in_process import EngineInProcess, Load
 
 NO_ENGINE = Path(__file__).with_name("no_engine")
-"""A model that sends a ready-made word for each token."""
+"""A model that sends ready-made words: one for each token, or as many and as far apart as it is told."""
 HTTP, GRPC, GATEWAY = "Triton, HTTP", "Triton, gRPC", "gateway"
 ENGINE = in_process.NAME
 FLOOR = f"{HTTP}, no engine"
@@ -58,7 +58,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Contender:
-    """A server's endpoint that text is asked from.
+    """A server's endpoint, or an engine, that text is asked from.
 
     Args:
         name: What the report calls it.
@@ -162,8 +162,8 @@ def without_engine_paced(host: str, pid: int | None) -> Contender:
     return replace(without_engine(host, pid), name=FLOOR_PACED, paced_like=HTTP)
 
 
-def engine_alone(engine: EngineInProcess) -> Contender:
-    """vLLM's engine without a server: what every server can reach at most."""
+def without_server(engine: EngineInProcess) -> Contender:
+    """The engine in a process that only makes requests: what every server comes near to at best."""
     return Contender(ENGINE, "", "", {"stream": True}, engine.pid, engine=engine)
 
 

@@ -1,4 +1,8 @@
-"""What servers themselves count: the check that no answer had fewer tokens than were asked for."""
+"""What servers themselves count: the check that their answers, all together, had the tokens that were asked for.
+
+Answers that were broken off at a load's end, or are asked for again, are in what they count, too: that leaves room for
+some percent.
+"""
 
 import time
 from collections.abc import Mapping, Sequence

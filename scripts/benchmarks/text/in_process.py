@@ -1,4 +1,5 @@
-"""vLLM's engine without any server, in a process of its own that only makes requests: the limit of every server.
+"""The server's text engine without any server, in a process of its own that only makes requests: what every server
+comes near to at best.
 
 No tool makes requests inside a process, so this has a loop of its own. It gives the same account of each request as
 perf_analyzer, so that what follows treats both alike.
@@ -17,6 +18,7 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from benchmarks import load_tools
 from benchmarks.errors import BenchmarkError
 from benchmarks.server import started, wait_until
 from launcher.layout import ROOT, RUN, shown
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 NAME = "engine in process"
 _START_TIMEOUT = 600.0  # seconds
-_GRACE = 120.0  # seconds that a load may take beyond what it should
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,14 @@ class EngineInProcess:
             seconds: That it takes about.
 
         Raises:
-            BenchmarkError: The process ended, or took two minutes longer.
+            BenchmarkError: The process ended, or took `load_tools.GRACE` longer.
         """
         try:
             self._connection.send(load)
-            if not self._connection.poll(seconds + _GRACE):
-                raise BenchmarkError(f"{NAME} has not answered for {seconds + _GRACE:.0f} s: see {shown(self._log)}")
+            if not self._connection.poll(seconds + load_tools.GRACE):
+                raise BenchmarkError(
+                    f"{NAME} has not answered for {seconds + load_tools.GRACE:.0f} s: see {shown(self._log)}"
+                )
             return cast(list[dict[str, Any]], self._connection.recv())
         except (EOFError, OSError) as error:
             raise BenchmarkError(f"{NAME} ended: see {shown(self._log)}") from error
@@ -91,12 +94,12 @@ def running(
         BenchmarkError: It does not start or does not stop.
     """
     say(f"starting the {NAME}")
-    log = RUN / "benchmark-engine.log"
-    path = ":".join(filter(None, (str(ROOT / "scripts"), variables.get("PYTHONPATH"))))
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        address = str(Path(folder) / "engine")
+    path = ":".join(filter(None, (str(ROOT / "scripts"), str(ROOT / "backends/vllm"), variables.get("PYTHONPATH"))))
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, ExitStack() as stack:
+        log, address = RUN / f"{Path(folder).name}.log", str(Path(folder) / "engine")
         command = [sys.executable, "-P", "-m", __name__, address, json.dumps(arguments)]
-        process = stack.enter_context(started(NAME, command, {**variables, "PYTHONPATH": path}, log))
+        own = {"PYTHONPATH": path, "VLLM_RPC_BASE_PATH": folder}  # where vLLM's sockets go with this process
+        process = stack.enter_context(started(NAME, command, {**variables, **own}, log))
         connections: list[Connection[Any, Any]] = []
 
         def is_ready() -> bool:
@@ -117,10 +120,11 @@ def _main(address: str, arguments: str) -> None:
 
 async def _serve(address: str, arguments: dict[str, Any]) -> None:
     from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.usage.usage_lib import UsageContext
-    from vllm.v1.engine.async_llm import AsyncLLM
 
-    engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), usage_context=UsageContext.OPENAI_API_SERVER)
+    from text_backend.start import spare_what_is_loaded, start_engine
+
+    engine = start_engine(AsyncEngineArgs(**arguments), fork=False)
+    spare_what_is_loaded()
     with Listener(address) as listener, listener.accept() as connection, suppress(EOFError):
         while True:
             load = await asyncio.to_thread(connection.recv)

@@ -139,40 +139,39 @@ def _company(results: Sequence[Result]) -> str:
 def limit_note(results: Sequence[Result]) -> str:
     """How near each server comes to the engine without any, in a sentence; empty if that was not measured."""
     by_name = {result.contender: result.values("tokens_per_second") for result in results}
+    limit = next((name for name in (ENGINE, ENGINE + NOT_STREAMED) if name in by_name), None)
+    if limit is None:
+        return ""
     shares = [
-        f"{name} {statistics.median(mine / its for mine, its in zip(speeds, by_name[ENGINE], strict=True)):.2f}"
+        f"{name} {statistics.median(mine / its for mine, its in zip(speeds, by_name[limit], strict=True)):.2f}"
         for name, speeds in by_name.items()
-        if ENGINE in by_name and name not in (ENGINE, FLOOR, FLOOR_PACED)
+        if name not in (limit, FLOOR, FLOOR_PACED)
     ]
-    return f"Of what the {ENGINE} does, tokens/s: {', '.join(shares)}." if shares else ""
+    return f"Of what the {limit} does, tokens/s: {', '.join(shares)}."
 
 
 def parts(results: Sequence[Result], baseline: str) -> Table | None:
-    """What processor time outside the engine is made of that no server on Triton can save, by requests at the same
-    time: vLLM's front end without a server, and Triton's responses without an engine. None: not measured.
+    """What processor time outside the engine is made of: vLLM's front end without a server, which hands out each token
+    by itself, and Triton's responses without an engine. None: not measured.
+
+    Args:
+        results: Of all contenders, with prompts of the same length.
+        baseline: Name of the one that the sum of both is compared with.
     """
-    columns = [
-        "at the same time",
-        "vLLM's front end",
-        "Triton's responses",
-        "both",
-        HTTP,
-        "to both",
-        baseline,
-        "to both",
-    ]
+    columns = ["at the same time", "vLLM's front end", "Triton's responses", "sum"]
+    columns += [HTTP, f"{HTTP}, to the sum", baseline, f"sum, to {baseline}"]
     table = Table("Processor time outside the engine and its parts, s for 1,000 tokens", columns)
     by_place = {(result.contender, result.streams): result for result in results}
     for streams in dict.fromkeys(result.streams for result in results):
         found = [by_place.get((name, streams)) for name in (ENGINE, FLOOR_PACED, HTTP, baseline)]
-        used = [result.values("other_cpu_per_1000_tokens") for result in found if result]
-        if len(used) == len(found) and all(used):
+        used = [result.values("other_cpu_per_1000_tokens") if result else [] for result in found]
+        if all(used):
             front, path, ours, theirs = used
             both = [one + other for one, other in zip(front, path, strict=True)]
-            cells = [_median(some, 1, 3) for some in (front, path, both)]
-            for some in (ours, theirs):
-                cells += [_median(some, 1, 3), spread([each / sum_ for each, sum_ in zip(some, both, strict=True)])]
-            table.rows.append([str(streams), *cells])
+            absolute = [_median(some, 1, 3) for some in (front, path, both, ours, theirs)]
+            to_sum = spread([mine / sum_ for mine, sum_ in zip(ours, both, strict=True)])
+            to_theirs = spread([sum_ / its for sum_, its in zip(both, theirs, strict=True)])
+            table.rows.append([str(streams), *absolute[:4], to_sum, absolute[4], to_theirs])
     return table if table.rows else None
 
 

@@ -32,7 +32,7 @@ class Throughput:
     requests: float
     """Of the whole load, unfinished ones in part."""
     answered: int
-    """Those that were answered whole."""
+    """Those that were answered whole, also to find out how many make a load of the right length."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,12 @@ def load(contender: Contender, work: Work, streams: int, seconds: float) -> Call
     # A count that fits: perf_analyzer's own measurement for a time fails unless several of them agree.
     pilot = throughput_of(_profiled(contender, work, streams, _LEAST_WAVES * streams), streams)
     requests = streams * (1 + max(_LEAST_WAVES, round(pilot.requests_per_second * seconds / streams)))
-    return lambda: throughput_of(_profiled(contender, work, streams, requests, seconds), streams)
+
+    def measured() -> Throughput:
+        found = throughput_of(_profiled(contender, work, streams, requests, seconds), streams)
+        return replace(found, answered=found.answered + pilot.answered)
+
+    return measured
 
 
 def warm_up(contender: Contender, work: Work, streams: int) -> None:

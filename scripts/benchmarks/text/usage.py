@@ -61,7 +61,7 @@ def name_of(command: list[str]) -> str:
     name = Path(program).name if program.startswith(("/", ".")) else program.strip()
     if name.startswith("python"):
         text = " ".join(arguments)
-        known = ("resource_tracker", "vllm serve", "fictures gateway", "launcher")
+        known = ("resource_tracker", "vllm serve", "fictures gateway", "launcher", "benchmarks.text.in_process")
         return next((each for each in known if each in text.replace("/vllm ", " vllm ")), name)
     return name
 

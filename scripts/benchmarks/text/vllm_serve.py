@@ -1,4 +1,4 @@
-"""vLLM with the very arguments that the server's engine has: its own server, and its engine without any."""
+"""vLLM's own server, with the very arguments that this server's engine has."""
 
 import json
 import os
@@ -12,19 +12,15 @@ from typing import Any
 import httpx
 import psutil
 
-from benchmarks import machine
 from benchmarks.ports import free_ports
 from benchmarks.server import Server, started, wait_until
-from benchmarks.text import in_process
-from benchmarks.text.in_process import EngineInProcess
 from fictures.settings import load_settings
 from launcher.layout import CACHE, ROOT, RUN
 
 _START_TIMEOUT = 600.0  # seconds
 _COMMAND = Path(sys.executable).parent / "vllm"
 # By its full name, as the server's own engine on a CPU (text_backend.start): vLLM would turn "uni" into "mp" there.
-_ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-ONE_PROCESS = ("--distributed-executor-backend", _ONE_PROCESS)
+ONE_PROCESS = ("--distributed-executor-backend", "vllm.v1.executor.uniproc_executor.UniProcExecutor")
 
 
 @contextmanager
@@ -48,7 +44,7 @@ def running(
     command = [str(_COMMAND), "serve", *options(arguments), *more]
     command += ["--served-model-name", "gemma", "--host", "127.0.0.1", "--port", str(port), "--no-enable-log-requests"]
     name, url = "vllm serve", f"http://127.0.0.1:{port}/health"
-    with started(name, command, _environment(arguments) | variables, log) as process:
+    with started(name, command, environment(arguments) | variables, log) as process:
         wait_until(lambda: _is_healthy(url), process, name, log, _START_TIMEOUT)
         yield f"127.0.0.1:{port}", process.pid
 
@@ -56,25 +52,6 @@ def running(
 def threads_of_one_process() -> str:
     """OpenMP's, as vLLM counts them for a worker: one for each physical core, less one for everything else."""
     return str(max(1, (psutil.cpu_count(logical=False) or 1) - 1))
-
-
-@contextmanager
-def engine_alone(arguments: Mapping[str, Any], say: Callable[[str], None]) -> Iterator[EngineInProcess]:
-    """The engine without a server; on a CPU in one process, as the server's own.
-
-    Args:
-        arguments: Of the text engine that it is to be like.
-        say: Is told what goes on.
-
-    Raises:
-        BenchmarkError: It does not start or does not stop.
-    """
-    variables = _environment(arguments)
-    if machine.is_cpu():
-        arguments = {**arguments, "distributed_executor_backend": _ONE_PROCESS}
-        variables["OMP_NUM_THREADS"] = threads_of_one_process()
-    with in_process.running(arguments, variables, say) as engine:
-        yield engine
 
 
 def arguments(server: Server) -> dict[str, Any]:
@@ -96,7 +73,7 @@ def options(arguments: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _environment(arguments: Mapping[str, Any]) -> dict[str, str]:
+def environment(arguments: Mapping[str, Any]) -> dict[str, str]:
     """As the launcher gives it to an engine with these arguments, where it matters for speed."""
     variables = dict(os.environ) | {
         "VLLM_CACHE_ROOT": str(CACHE / "vllm"),

@@ -34,6 +34,9 @@ class TritonPythonModel:
 
 
 class _Stream:
+    due = 0.0
+    """When the next word is to be sent, by the monotonic clock."""
+
     def __init__(self, sender: Any, word: Any, words: int) -> None:
         self._sender = sender
         self._word = word
@@ -48,7 +51,7 @@ class _Stream:
 
 
 class _Steps:
-    """A thread that sends a word to all streams at once, and again after the gap."""
+    """A thread that sends each stream a word whenever its gap is over; streams that began together stay together."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -60,8 +63,10 @@ class _Steps:
 
     def join(self, streams: list[_Stream], gap: float) -> None:
         with self._changed:
-            self._streams += streams
             self._gap = gap
+            for stream in streams:
+                stream.due = time.monotonic() + gap
+            self._streams += streams
             self._changed.notify()
 
     def stop(self) -> None:
@@ -71,14 +76,23 @@ class _Steps:
         self._thread.join()
 
     def _run(self) -> None:
-        due = 0.0
         while self._is_open:
             with self._changed:
-                self._changed.wait_for(lambda: self._streams or not self._is_open)
-                streams, self._streams = self._streams, []
-            going_on = [stream for stream in streams if stream.send_word()]
+                first = min((stream.due for stream in self._streams), default=None)
+                now = time.monotonic()
+                if first is None or first > now:
+                    self._changed.wait(None if first is None else first - now)
+                    continue
+                streams = [stream for stream in self._streams if stream.due <= now]
+            ended = [stream for stream in streams if not self._send(stream)]
             with self._changed:
-                self._streams += going_on
-            now = time.monotonic()
-            due = max(due + self._gap, now)
-            time.sleep(due - now)
+                self._streams = [stream for stream in self._streams if stream not in ended]
+
+    def _send(self, stream: _Stream) -> bool:
+        """Whether it goes on."""
+        stream.due = max(stream.due, time.monotonic() - self._gap) + self._gap
+        try:
+            return stream.send_word()
+        except Exception as error:  # of this stream: the others go on
+            pb_utils.Logger.log_error(f"a word was not sent: {error!r}")
+            return False
