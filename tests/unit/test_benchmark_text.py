@@ -168,7 +168,7 @@ def test_a_load_that_is_too_short_is_made_again_for_longer(monkeypatch: pytest.M
         if seconds < 8:
             few = {"requests": 23, "seconds": seconds, "failures": 0, "events": 69, "wave_seconds": 0.6}
             return lambda: tools.throughput_counted(openai("x", "h:1", None), few, 8)
-        return lambda: tools.Throughput(8, 3, 64)
+        return lambda: tools.Throughput(8, 3, 64, 64)
 
     monkeypatch.setattr(tools, "load", load)
     monkeypatch.setattr(tools, "timings", lambda *_: tools.Timings([0.1], [0.01], [0.5], 8))
