@@ -567,7 +567,7 @@ def test_an_engine_in_process_that_ends_or_says_nothing_is_an_error(monkeypatch:
         engine.answer(LOAD, 1)
 
 
-def test_an_engine_in_process_that_does_not_start_is_named(tmp_path: Path) -> None:
+def test_an_engine_in_process_that_does_not_start_is_named() -> None:
     with (
         pytest.raises(BenchmarkError, match=r"engine in process ended: .*no_such_argument.* \(log: (.*)\)") as failed,
         in_process.running({"no_such_argument": 1}, os.environ, lambda _: None),

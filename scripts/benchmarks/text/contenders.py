@@ -12,13 +12,12 @@ import numpy as np
 import tritonclient.grpc as grpc
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.text import in_process
+from benchmarks.text.in_process import NAME as ENGINE
 from benchmarks.text.in_process import EngineInProcess, Load
 
 NO_ENGINE = Path(__file__).with_name("no_engine")
 """A model that sends ready-made words: one for each token, or as many and as far apart as it is told."""
 HTTP, GRPC, GATEWAY = "Triton, HTTP", "Triton, gRPC", "gateway"
-ENGINE = in_process.NAME
 FLOOR = f"{HTTP}, no engine"
 FLOOR_PACED = f"{FLOOR}, paced"
 EACH_TOKEN, NOT_STREAMED = ", each token", ", not streamed"
